@@ -1,0 +1,61 @@
+# nbidentityd. `make help` lists the targets; CONTRIBUTING.md says when to run which.
+
+GO          ?= go
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unversioned)
+STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+BUILD        = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+PROGRAMS     = nbidentityd nbidentity fakeaws
+FUZZTIME    ?= 10s
+# A test process under the race detector otherwise sleeps a second at its end.
+export GORACE = atexit_sleep_ms=1
+
+.PHONY: help build demo test race check fmt vet staticcheck shellcheck tidy interop bench fuzz clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build the programs into bin/
+	@mkdir -p bin
+	@for p in $(PROGRAMS); do $(BUILD) -o bin/$$p ./cmd/$$p || exit 1; done
+
+demo: build ## see an AWS call change its name, against an AWS of our own on loopback
+	@$(GO) run ./internal/lab/demo -bin bin
+
+test: ## the tests that need nothing but Go; others are skipped by name, with the reason
+	$(GO) test ./...
+
+race: ## the tests under the race detector
+	$(GO) test -race ./...
+
+check: fmt vet staticcheck shellcheck tidy race ## what must be clean before a commit
+
+fmt:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt these:"; echo "$$out"; exit 1; }
+
+vet:
+	$(GO) vet ./...
+
+staticcheck:
+	$(GO) run $(STATICCHECK) ./...
+
+shellcheck:
+	@if command -v shellcheck >/dev/null; then shellcheck $$(git ls-files '*.sh' .ci/run); \
+	else echo "shellcheck: skipped: the program shellcheck is not installed"; fi
+
+tidy:
+	$(GO) mod tidy -diff
+
+interop: build ## real clients in a real kernel, in a network namespace (root; installs what it needs)
+	@$(GO) run ./internal/lab/interop -bin bin
+
+bench: build ## what the daemon costs; one line a figure
+	@$(GO) run ./internal/lab/bench -bin bin
+
+fuzz: ## every fuzz target for FUZZTIME
+	@$(GO) list ./... | while read -r p; do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	  done; done
+
+clean: ## remove what the targets above made
+	rm -rf bin dist
