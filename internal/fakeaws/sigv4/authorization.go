@@ -14,6 +14,7 @@ const (
 	algorithm  = "AWS4-HMAC-SHA256"
 	terminator = "aws4_request"
 	isoBasic   = "20060102T150405Z"
+	isoDay     = "20060102"
 
 	// maxPresign is the longest X-Amz-Expires, in seconds: seven days.
 	maxPresign = 7 * 24 * 60 * 60
@@ -172,25 +173,35 @@ func (c *claim) readDate(r *http.Request, query []parameter) error {
 				"Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.")
 		}
 	}
-	signed, err := time.Parse(isoBasic, value)
-	if err != nil && name == "Date" {
-		signed, err = http.ParseTime(value)
-	}
-	if err != nil {
-		return refuse(IncompleteSignature, "Date must be in ISO-8601 'basic format'; the value of '%s' is not", name)
+	if c.Signed, err = parseDate(name, value); err != nil {
+		return err
 	}
 	if name == "Date" && !slices.Contains(c.signedHeaders, "date") {
 		return notSigned("date")
 	}
-	c.Signed = signed.UTC()
-	if day := value[:min(8, len(value))]; name == "X-Amz-Date" && len(value) != len(isoBasic) || c.Signed.Format("20060102") != c.scopeDate {
-		if name == "Date" {
-			day = c.Signed.Format("20060102")
-		}
+	if day := c.Signed.Format(isoDay); day != c.scopeDate {
 		return refuse(SignatureDoesNotMatch,
-			"Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '%.8s' != '%s'", c.scopeDate, day)
+			"Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '%.8s' != '%s', from '%s'.",
+			c.scopeDate, day, c.Signed.Format(isoBasic))
 	}
 	return nil
+}
+
+// parseDate reads ISO 8601 basic format and, in a Date header, also the forms
+// that HTTP and mail use.
+func parseDate(name, value string) (time.Time, error) {
+	t, err := time.Parse(isoBasic, value)
+	if err == nil && t.Format(isoBasic) == value { // time.Parse also takes fractions
+		return t, nil
+	}
+	if name == "Date" {
+		for _, layout := range []string{http.TimeFormat, time.RFC1123Z} {
+			if t, err := time.Parse(layout, value); err == nil {
+				return t.UTC(), nil
+			}
+		}
+	}
+	return time.Time{}, refuse(IncompleteSignature, "Date must be in ISO-8601 'basic format'; the value of '%s' is not", name)
 }
 
 func (c *claim) readToken(r *http.Request, query []parameter) error {

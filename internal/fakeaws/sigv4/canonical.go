@@ -21,34 +21,25 @@ func s3Family(service string) bool {
 // parameter is one decoded name and value of the query string.
 type parameter struct{ name, value string }
 
-// target returns path and query as they went over the wire, still encoded.
-func target(r *http.Request) (path, query string) {
-	if r.RequestURI == "" { // a client's request that never crossed a socket
-		path, query = r.URL.EscapedPath(), r.URL.RawQuery
-		if r.URL.Opaque != "" {
-			path, _, _ = strings.Cut(r.URL.Opaque, "?")
-			path = afterAuthority(path)
+// target returns the path, still encoded, and the parsed query as they went over
+// the wire.
+func target(r *http.Request) (path string, query []parameter, err error) {
+	uri := r.RequestURI
+	if uri == "" { // a client's request that never crossed a socket
+		uri = r.URL.RequestURI()
+	}
+	path, raw, _ := strings.Cut(uri, "?")
+	if _, rest, ok := strings.Cut(path, "://"); ok && !strings.HasPrefix(path, "/") {
+		path = "/" // the absolute form, as a proxy gets it
+		if i := strings.IndexByte(rest, '/'); i >= 0 {
+			path = rest[i:]
 		}
-	} else {
-		path, query, _ = strings.Cut(r.RequestURI, "?")
-		if !strings.HasPrefix(path, "/") {
-			_, path, _ = strings.Cut(path, ":")
-			path = afterAuthority(path)
-		}
 	}
-	if path == "" {
-		path = "/"
+	if !strings.HasPrefix(path, "/") {
+		return "", nil, refuse(IncompleteSignature, "The request target is not a path")
 	}
-	return path, query
-}
-
-// afterAuthority drops the //host of an absolute request target.
-func afterAuthority(s string) string {
-	s = strings.TrimPrefix(s, "//")
-	if i := strings.IndexByte(s, '/'); i >= 0 {
-		return s[i:]
-	}
-	return "/"
+	query, err = parseQuery(raw)
+	return path, query, err
 }
 
 func parseQuery(raw string) ([]parameter, error) {

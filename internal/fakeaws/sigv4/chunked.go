@@ -25,7 +25,9 @@ func (s *chunkSigner) next(kind string, hashes ...string) string {
 	return s.previous
 }
 
-var errChunk = refuse(SignatureDoesNotMatch, "The chunk signature does not match")
+func errChunk() *Error {
+	return refuse(SignatureDoesNotMatch, "The chunk signature does not match")
+}
 
 // verify checks every chunk and, when there is one, the signed trailer. It
 // returns the number of payload bytes.
@@ -40,7 +42,7 @@ func (s *chunkSigner) verify(body []byte, trailer bool) (int64, error) {
 			return 0, malformed
 		}
 		if !equal(signature, s.next("-PAYLOAD", hash(nil), hash(rest[:n]))) {
-			return 0, errChunk
+			return 0, errChunk()
 		}
 		total += int64(n)
 		body = rest[n:]
@@ -60,23 +62,29 @@ func (s *chunkSigner) verify(body []byte, trailer bool) (int64, error) {
 	return total, s.verifyTrailer(body)
 }
 
-// verifyTrailer reads "name:value\r\n" lines and then the signature over them.
+// verifyTrailer reads "name:value" lines and then the signature over them, with
+// nothing behind it but line ends.
 func (s *chunkSigner) verifyTrailer(body []byte) error {
 	var headers strings.Builder
-	for line := range bytes.SplitSeq(body, []byte("\r\n")) {
-		name, value, ok := strings.Cut(string(line), ":")
-		if !ok {
-			break
+	for {
+		line, rest, ok := bytes.Cut(body, []byte("\r\n"))
+		name, value, isHeader := strings.Cut(string(line), ":")
+		if !ok || !isHeader {
+			return refuse(IncompleteSignature, "The trailer is not signed")
 		}
-		if strings.EqualFold(name, "x-amz-trailer-signature") {
-			if equal(strings.Trim(value, " "), s.next("-TRAILER", hash([]byte(headers.String())))) {
-				return nil
-			}
-			return errChunk
+		name, value, body = strings.ToLower(name), strings.Trim(value, " "), rest
+		if name != "x-amz-trailer-signature" {
+			headers.WriteString(name + ":" + value + "\n")
+			continue
 		}
-		headers.WriteString(strings.ToLower(name) + ":" + strings.Trim(value, " ") + "\n")
+		if !equal(value, s.next("-TRAILER", hash([]byte(headers.String())))) {
+			return errChunk()
+		}
+		if len(body) != 0 && !bytes.Equal(body, []byte("\r\n")) {
+			return refuse(IncompleteSignature, "Something follows the signed trailer")
+		}
+		return nil
 	}
-	return refuse(IncompleteSignature, "The trailer is not signed")
 }
 
 func hash(data []byte) string {

@@ -58,8 +58,7 @@ type Credential struct {
 // Read returns what r claims to be signed with, without believing it: enough
 // to route a request and to word an error. The error is an [*Error].
 func Read(r *http.Request) (Credential, error) {
-	_, raw := target(r)
-	query, err := parseQuery(raw)
+	_, query, err := target(r)
 	if err != nil {
 		return Credential{}, err
 	}
@@ -76,8 +75,7 @@ func Read(r *http.Request) (Credential, error) {
 // Every error is an [*Error]. The Credential that comes with an error holds
 // what could be read of the claim, none of it proven.
 func Verify(r *http.Request, body []byte, now time.Time, secret func(keyID, token string) (string, error)) (Credential, error) {
-	path, raw := target(r)
-	query, err := parseQuery(raw)
+	path, query, err := target(r)
 	if err != nil {
 		return Credential{}, err
 	}
