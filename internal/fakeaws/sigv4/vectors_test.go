@@ -142,7 +142,7 @@ func TestPublishedVectors(t *testing.T) {
 			if got != claimed || got.Region != "us-east-1" {
 				t.Errorf("credential = %+v, claimed %+v", got, claimed)
 			}
-			for i := range min(len(body), 2000) { // the chunk's head and some of its data
+			for i := range min(len(body), 300) { // the chunk's head and some of its data
 				spoiled := append([]byte(nil), body...)
 				spoiled[len(body)-1-i] ^= 1
 				if _, err := sigv4.Verify(r, spoiled, claimed.Signed, secret); err == nil {
