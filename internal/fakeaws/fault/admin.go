@@ -54,14 +54,14 @@ func decode(r io.Reader) ([]Fault, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading faults: %w", err)
 	}
-	data = bytes.TrimSpace(data)
-	if len(data) > 0 && data[0] != '[' {
-		data = append(append([]byte{'['}, data...), ']')
+	list := make([]wire, 1)
+	var into any = &list[0]
+	if data = bytes.TrimSpace(data); bytes.HasPrefix(data, []byte("[")) {
+		into = &list
 	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
-	var list []wire
-	if err := decoder.Decode(&list); err != nil {
+	if err := decoder.Decode(into); err != nil {
 		return nil, fmt.Errorf("reading faults: %w", err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {

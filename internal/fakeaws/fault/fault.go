@@ -16,8 +16,8 @@
 //
 // Below HTTP only the end of a connection can be shaped, not packets. A
 // handler cannot refuse a connection that is already accepted, so refuse
-// resets it; a [Listener] refuses for real. Over HTTP/2, where a connection
-// belongs to many requests, an abort ends the stream only.
+// resets it; a listener from [Set.Listen] refuses for real. Over HTTP/2, where
+// a connection belongs to many requests, an abort ends the stream only.
 package fault
 
 import (
@@ -146,7 +146,7 @@ type Set struct {
 	mu sync.Mutex
 	// The fields below are guarded by mu.
 	faults  map[key]*entry
-	changed chan struct{} // closed at the next change; nil = nobody waits
+	changed chan struct{} // closed at the next Set or Clear; nil = nobody waits
 }
 
 type key struct {
@@ -253,4 +253,16 @@ func (s *Set) announceLocked() {
 		close(s.changed)
 		s.changed = nil
 	}
+}
+
+// refusing reports whether the service is to refuse connections until further
+// notice, and returns a channel that is closed when that may have changed.
+func (s *Set) refusing(service string) (refuse bool, changed <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changed == nil {
+		s.changed = make(chan struct{})
+	}
+	e := s.findLocked(service, Refuse)
+	return e != nil && e.Count == 0, s.changed
 }

@@ -82,7 +82,8 @@ func (s *Set) answer(service string, w http.ResponseWriter, r *http.Request, h h
 	b := buffer{header: w.Header().Clone(), status: http.StatusOK}
 	h.ServeHTTP(&b, r)
 	body := b.body.Bytes()
-	if garbled != nil {
+	hasBody := b.status != http.StatusNoContent && b.status != http.StatusNotModified
+	if garbled != nil && hasBody {
 		body = []byte(garbled.Body)
 		if len(body) == 0 {
 			body = []byte("\x00\xff<not {json, nor xml&")
@@ -92,7 +93,9 @@ func (s *Set) answer(service string, w http.ResponseWriter, r *http.Request, h h
 	for name, values := range b.header {
 		w.Header()[name] = values
 	}
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	if hasBody {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	}
 	w.WriteHeader(b.status)
 
 	if truncated != nil {
