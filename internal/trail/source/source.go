@@ -1,0 +1,179 @@
+// Package source finds what holds CloudTrail records and gives it as plain text.
+//
+// It guarantees: directories are searched as CloudTrail delivers them to S3
+// (AWSLogs/account/CloudTrail/region/yyyy/mm/dd/*.json.gz, at any depth and below
+// any prefix), in lexical order, without following links; the siblings
+// CloudTrail-Digest and CloudTrail-Insight, which hold no calls, are left out and
+// counted; compression is told by content, not by name. It does not guarantee that a
+// file holds records: the reader of records says so.
+package source
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// Input is one file, object or stream.
+type Input struct {
+	Name string // for messages
+	Size int64  // bytes as stored; 0 when unknown
+	Open func() (io.ReadCloser, error)
+}
+
+// Skipped counts the files of a search that are no inputs.
+type Skipped struct {
+	DigestOrInsight int // below CloudTrail-Digest or CloudTrail-Insight
+	Other           int // neither JSON nor compressed by name, or no regular file
+}
+
+// Find returns the inputs at paths: a file whatever its name, the trail files below a
+// directory, or "-" for stdin.
+func Find(paths []string, stdin io.Reader) ([]Input, Skipped, error) {
+	var inputs []Input
+	var skipped Skipped
+	for _, path := range paths {
+		if path == "-" {
+			inputs = append(inputs, Input{Name: "standard input", Open: func() (io.ReadCloser, error) { return io.NopCloser(stdin), nil }})
+			continue
+		}
+		found, err := find(path, &skipped)
+		if err != nil {
+			return nil, skipped, err
+		}
+		inputs = append(inputs, found...)
+	}
+	return inputs, skipped, nil
+}
+
+func find(path string, skipped *Skipped) ([]Input, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("looking for records: %w", err)
+	}
+	if !info.IsDir() {
+		return []Input{file(path, info.Size())}, nil
+	}
+	root, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, fmt.Errorf("looking for records: %w", err)
+	}
+	var inputs []Input
+	err = filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir():
+			return nil
+		case !entry.Type().IsRegular() || !trailName(entry.Name()):
+			skipped.Other++
+			return nil
+		case noCalls(name[len(root):]):
+			skipped.DigestOrInsight++
+			return nil
+		}
+		info, err := entry.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // removed since
+		} else if err != nil {
+			return err
+		}
+		inputs = append(inputs, file(filepath.Join(path, name[len(root):]), info.Size()))
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("looking for records: %w", err)
+	}
+	return inputs, nil
+}
+
+func file(path string, size int64) Input {
+	return Input{Name: path, Size: size, Open: func() (io.ReadCloser, error) { return os.Open(path) }}
+}
+
+// trailName reports whether a file in a directory is worth opening by its name.
+func trailName(name string) bool {
+	name = strings.ToLower(name)
+	for _, suffix := range []string{".json", ".jsonl", ".ndjson", ".gz", ".zst", ".log"} {
+		if strings.HasSuffix(name, suffix) {
+			return true
+		}
+	}
+	return false
+}
+
+// noCalls reports whether a path below the searched directory belongs to the digests
+// or insights that CloudTrail puts beside the records.
+func noCalls(path string) bool {
+	for part := range strings.SplitSeq(filepath.ToSlash(path), "/") {
+		if part == "CloudTrail-Digest" || part == "CloudTrail-Insight" {
+			return true
+		}
+	}
+	return false
+}
+
+const (
+	buffer    = 128 << 10
+	maxLayers = 3        // gzip inside gzip is what Firehose makes of CloudWatch Logs
+	maxWindow = 64 << 20 // bytes a zstd frame may ask to be kept
+)
+
+var (
+	gzipMagic = []byte{0x1f, 0x8b}
+	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
+)
+
+// Plain returns the text in r, decompressed as often as it says it is compressed.
+// gzip may have many members. Closing the result does not close r.
+func Plain(r io.Reader) (io.ReadCloser, error) {
+	buffered := bufio.NewReaderSize(r, buffer)
+	closing := func() {}
+	for range maxLayers {
+		magic, err := buffered.Peek(len(zstdMagic))
+		if err != nil && !errors.Is(err, io.EOF) {
+			closing()
+			return nil, err
+		}
+		switch {
+		case bytes.HasPrefix(magic, gzipMagic):
+			plain, err := gzip.NewReader(buffered)
+			if err != nil {
+				closing()
+				return nil, err
+			}
+			buffered = bufio.NewReaderSize(plain, buffer)
+		case bytes.Equal(magic, zstdMagic):
+			plain, err := zstd.NewReader(buffered, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+			if err != nil {
+				closing()
+				return nil, err
+			}
+			outer := closing
+			closing = func() { plain.Close(); outer() }
+			buffered = bufio.NewReaderSize(plain, buffer)
+		default:
+			return text{buffered, closing}, nil
+		}
+	}
+	return text{buffered, closing}, nil
+}
+
+type text struct {
+	io.Reader
+	closing func()
+}
+
+func (t text) Close() error {
+	t.closing()
+	return nil
+}
