@@ -1,0 +1,183 @@
+package credserver
+
+import (
+	"container/list"
+	"context"
+	"io"
+	"net"
+	"sync"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/nbidentityd/nbidentityd/internal/peer"
+)
+
+const (
+	minShare     = 16
+	foreignShare = 16 // of all uids together that are not allowed
+)
+
+// gate is a listener that learns who connects and divides the places: each
+// allowed uid has a share, all others have one together. When a share is full
+// its oldest connection that has not asked yet makes room, so whoever connects
+// and says nothing loses against whoever asks. When all of them have asked, the
+// newcomer is told to come again.
+type gate struct {
+	net.Listener
+	open *metrics.Gauge // nil: not counted
+
+	mu     sync.Mutex
+	shares map[uint32]*share // by allowed uid
+	others share
+}
+
+type share struct {
+	limit int
+	open  int
+	quiet list.List // of *conn that have not asked, oldest first
+}
+
+// conn is an accepted connection and the one who made it.
+type conn struct {
+	net.Conn
+	peer    peer.Cred
+	allowed bool
+
+	gate  *gate
+	share *share
+	quiet *list.Element // guarded by gate.mu; nil once it has asked
+	gone  bool          // guarded by gate.mu
+}
+
+func newGate(l net.Listener, uids []uint32, places int) *gate {
+	g := &gate{Listener: l, shares: make(map[uint32]*share, len(uids))}
+	for _, uid := range uids {
+		g.shares[uid] = &share{limit: max(minShare, (places-foreignShare)/len(uids))}
+	}
+	g.others.limit = foreignShare
+	return g
+}
+
+// Accept returns the next connection that has a place.
+func (g *gate) Accept() (net.Conn, error) {
+	for {
+		nc, err := g.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		who, err := peer.Of(nc)
+		if err != nil {
+			nc.Close() // without a peer there is nobody to answer or to name
+			continue
+		}
+		c, evicted := g.admit(nc, who)
+		if evicted != nil {
+			evicted.Conn.Close()
+		}
+		if c != nil {
+			return c, nil
+		}
+		// A fresh socket's buffer holds this much: the write cannot block.
+		io.WriteString(nc, busyAnswer)
+		nc.Close()
+	}
+}
+
+// admit gives nc a place, if need be that of another connection, which the
+// caller must close. It returns nil when there is none.
+func (g *gate) admit(nc net.Conn, who peer.Cred) (c, evicted *conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	sh, allowed := g.shares[who.UID]
+	if !allowed {
+		sh = &g.others
+	}
+	if sh.open >= sh.limit {
+		oldest := sh.quiet.Front()
+		if oldest == nil {
+			return nil, nil
+		}
+		evicted = oldest.Value.(*conn)
+		evicted.leaveLocked()
+	}
+	c = &conn{Conn: nc, peer: who, allowed: allowed, gate: g, share: sh}
+	c.quiet = sh.quiet.PushBack(c)
+	sh.open++
+	g.count(1)
+	return c, evicted
+}
+
+// dropIdle closes every connection that has not asked.
+func (g *gate) dropIdle() {
+	g.mu.Lock()
+	var idle []*conn
+	for _, sh := range g.shares {
+		idle = sh.takeQuiet(idle)
+	}
+	idle = g.others.takeQuiet(idle)
+	for _, c := range idle {
+		c.leaveLocked()
+	}
+	g.mu.Unlock()
+	for _, c := range idle {
+		c.Conn.Close()
+	}
+}
+
+func (sh *share) takeQuiet(to []*conn) []*conn {
+	for e := sh.quiet.Front(); e != nil; e = e.Next() {
+		to = append(to, e.Value.(*conn))
+	}
+	return to
+}
+
+func (g *gate) count(delta float64) {
+	if g.open != nil {
+		g.open.Add(delta)
+	}
+}
+
+// asked says that c has sent a request worth an answer: it keeps its place
+// until closed.
+func (c *conn) asked() {
+	c.gate.mu.Lock()
+	defer c.gate.mu.Unlock()
+	if c.quiet != nil {
+		c.share.quiet.Remove(c.quiet)
+		c.quiet = nil
+	}
+}
+
+func (c *conn) leaveLocked() {
+	if c.gone {
+		return
+	}
+	c.gone = true
+	if c.quiet != nil {
+		c.share.quiet.Remove(c.quiet)
+		c.quiet = nil
+	}
+	c.share.open--
+	c.gate.count(-1)
+}
+
+// Close gives up the place and closes the connection.
+func (c *conn) Close() error {
+	c.gate.mu.Lock()
+	c.leaveLocked()
+	c.gate.mu.Unlock()
+	return c.Conn.Close()
+}
+
+type connKey struct{}
+
+// withConn is the http.Server.ConnContext that lets a handler find its conn.
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// connOf returns the connection of a request's context, nil outside a gate.
+func connOf(ctx context.Context) *conn {
+	c, _ := ctx.Value(connKey{}).(*conn)
+	return c
+}

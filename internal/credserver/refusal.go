@@ -1,0 +1,118 @@
+package credserver
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// coder is an error that names its cause for programs. Its Error text is
+// written to be shown to the caller.
+type coder interface {
+	error
+	Code() string
+}
+
+// remedier is a coder that knows what a person can do.
+type remedier interface{ Remedy() string }
+
+// refusal is the server's own coder.
+type refusal struct {
+	code, message string
+	cause         error // for the log only
+}
+
+func (r *refusal) Code() string  { return r.code }
+func (r *refusal) Error() string { return r.message }
+func (r *refusal) Unwrap() error { return r.cause }
+
+var (
+	errForbidden = &refusal{code: "forbidden", message: "this uid may not ask; the daemon's settings name those who may"}
+	errProxied   = &refusal{code: "forbidden", message: "requests from a browser or through a proxy are refused"}
+	errBody      = &refusal{code: "bad_request", message: "a request has no body"}
+	errMethod    = &refusal{code: "bad_request", message: "the method must be GET"}
+	errNotFound  = &refusal{code: "not_found", message: "the paths are /v1/credentials, /v1/status and /metrics"}
+)
+
+const maxMessage = 400 // bytes of an error's message
+
+// explain returns what a caller is told about err. An error without a code may
+// quote anything, so its text stays in the log.
+func explain(err error) (code, message string) {
+	var c coder
+	if !errors.As(err, &c) || !validCode(c.Code()) {
+		return "failed", "the credential could not be obtained; the daemon's log says why"
+	}
+	message = c.Error()
+	if r, ok := c.(remedier); ok && r.Remedy() != "" {
+		message += "; " + r.Remedy()
+	}
+	return c.Code(), oneLine(message)
+}
+
+// validCode keeps codes fit for a header, a metric label and a script.
+func validCode(code string) bool {
+	for _, c := range []byte(code) {
+		if (c < 'a' || c > 'z') && c != '_' {
+			return false
+		}
+	}
+	return code != "" && len(code) <= 40
+}
+
+// oneLine makes s fit for a header: printable, short, no line break.
+func oneLine(s string) string {
+	var b strings.Builder
+	for _, r := range strings.TrimSpace(s) {
+		if b.Len()+utf8.RuneLen(r) > maxMessage {
+			break
+		}
+		switch {
+		case unicode.IsSpace(r):
+			r = ' '
+		case r > unicode.MaxASCII || !unicode.IsPrint(r):
+			r = '?'
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// refuse answers with status and the reason in headers and body.
+func refuse(w http.ResponseWriter, status int, code, message string) {
+	body, err := json.Marshal(struct {
+		Code, Message string
+		Code2         string `json:"code"`
+		Message2      string `json:"message"`
+	}{code, message, code, message})
+	if err != nil { // strings always encode
+		body = []byte("{}")
+	}
+	h := w.Header()
+	h.Set("Nbidentity-Error", code)
+	h.Set("Nbidentity-Message", message)
+	answer(w, status, "application/json", append(body, '\n'))
+}
+
+// answer writes a whole answer of known length.
+func answer(w http.ResponseWriter, status int, contentType string, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	w.Write(body) // a caller that is gone is its own business
+}
+
+// busyAnswer is sent by the gate, which has read no request.
+var busyAnswer = func() string {
+	const body = `{"Code":"busy","Message":"too many requests at once","code":"busy","message":"too many requests at once"}` + "\n"
+	return fmt.Sprintf("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"+
+		"Cache-Control: no-store\r\nConnection: close\r\nNbidentity-Error: busy\r\nNbidentity-Message: too many requests at once\r\n\r\n%s",
+		len(body), body)
+}()

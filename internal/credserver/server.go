@@ -1,0 +1,202 @@
+// Package credserver hands the credentials of one aws.CredentialsProvider to
+// the processes of this machine, and decides who may have them.
+//
+// Today's face is a unix socket with three paths: GET /v1/credentials (one
+// process-credentials JSON object and a newline), GET /v1/status (JSON, or
+// people's text for "Accept: text/plain") and GET /metrics (Prometheus).
+//
+// It guarantees:
+//   - only root, the daemon's own uid and Config.AllowUIDs get an answer other
+//     than 403; the uid is the kernel's word (package peer), never the caller's;
+//   - a credential that is empty, without expiry or expired by the wall clock
+//     is never handed out, whatever the provider returns, and the expiry that
+//     is handed out is never later than the true one;
+//   - each credential handed out has its line in the log before the first byte
+//     is sent, with uid, pid, program, face, end of the key id and expiry; no
+//     log line, metric or error holds a secret;
+//   - one uid cannot take another's place: connections are bounded, each
+//     allowed uid owns a share, and a share that is full drops its own oldest
+//     connection that has not asked yet. Slow and idle callers are cut off;
+//   - refusals are logged at a bounded rate, and what is left out is counted.
+//
+// It does not guarantee that a caller keeps the credential to itself, nor that
+// the program in the audit line is the one that uses it (see package peer). The
+// provider must answer from memory and respect its context: the server adds no
+// cache or deadline of its own around a provider that hangs.
+//
+// One connection carries one request: so each request has its own peer check
+// by the kernel and no idle connection occupies a place.
+//
+// It relies on what AWS documents for process credentials (AWS SDKs and Tools
+// Reference Guide, "Process credential provider"): Version is the number 1,
+// Expiration is ISO 8601, and a session without Expiration is never refreshed.
+package credserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"go.uber.org/zap"
+
+	"github.com/nbidentityd/nbidentityd/internal/status"
+)
+
+// Limits of one connection. The client gives up after 3.5 s, so an answer
+// later than that helps nobody.
+const (
+	firstCredentialWait = 3 * time.Second // for a source that has just started
+	headerTimeout       = 2 * time.Second
+	readTimeout         = 3 * time.Second
+	writeTimeout        = firstCredentialWait + 3*time.Second
+	shutdownTimeout     = 5 * time.Second
+	maxHeaderBytes      = 4 << 10
+	defaultMaxConns     = 512
+)
+
+// Config says what to serve and to whom.
+type Config struct {
+	// Credentials answers from memory. It may wait for its first credential
+	// until its context ends, and returns an error whose Code method names the
+	// cause (otherwise the code is "failed").
+	Credentials aws.CredentialsProvider
+	// Status describes the daemon. The server fills in Vends and Failures.
+	Status func() status.Report
+	// AllowUIDs are the uids that may ask, besides root and the daemon's own.
+	AllowUIDs []uint32
+	// MaxConns bounds the open connections of one face; 0 means 512. The
+	// allowed uids share it equally, but each has at least 16.
+	MaxConns int
+	// Metrics receives the server's metrics and is what /metrics shows; nil
+	// means a set of the server's own.
+	Metrics *metrics.Set
+	// Version is shown in the build_info metric.
+	Version string
+	Log     *zap.Logger
+}
+
+// Server serves one provider. Its methods may be used concurrently.
+type Server struct {
+	credentials aws.CredentialsProvider
+	report      func() status.Report
+	uids        []uint32 // allowed, without duplicates
+	maxConns    int
+	metrics     *metrics.Set
+	log         *zap.Logger
+	refusals    refusalLog
+
+	rendered atomic.Pointer[credential] // of the latest value of the provider
+	vends    atomic.Uint64
+	failures atomic.Uint64
+}
+
+// New returns a server that serves nothing until Serve is called.
+func New(cfg Config) *Server {
+	s := &Server{
+		credentials: cfg.Credentials,
+		report:      cfg.Status,
+		uids:        []uint32{0},
+		maxConns:    cfg.MaxConns,
+		metrics:     cfg.Metrics,
+		log:         cfg.Log,
+	}
+	if s.report == nil {
+		s.report = func() status.Report { return status.Report{} }
+	}
+	if s.maxConns <= 0 {
+		s.maxConns = defaultMaxConns
+	}
+	if s.metrics == nil {
+		s.metrics = metrics.NewSet()
+	}
+	if s.log == nil {
+		s.log = zap.NewNop()
+	}
+	s.log = s.log.Named("credserver")
+	s.refusals.log = s.log
+	for _, uid := range append([]uint32{uint32(os.Geteuid())}, cfg.AllowUIDs...) {
+		if !s.allowed(uid) {
+			s.uids = append(s.uids, uid)
+		}
+	}
+	s.register(cfg.Version)
+	return s
+}
+
+func (s *Server) allowed(uid uint32) bool {
+	for _, u := range s.uids {
+		if u == uid {
+			return true
+		}
+	}
+	return false
+}
+
+// Serve answers on the unix listener l, from Listen or from systemd, until ctx
+// ends or l breaks. It closes l, and returns when the last connection is done
+// or has been cut off: nil after ctx ended, else what broke.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	if n := l.Addr().Network(); n != "unix" {
+		return errors.Join(fmt.Errorf("serving on %s: want a unix socket, got %q", l.Addr(), n), l.Close())
+	}
+	g := newGate(l, s.uids, s.maxConns)
+	g.open = s.metrics.GetOrCreateGauge(`nbidentityd_connections{face="unix"}`, nil)
+	defer s.refusals.flush()
+	return s.serve(ctx, g, s.unixFace())
+}
+
+func (s *Server) serve(ctx context.Context, g *gate, h http.Handler) error {
+	srv := &http.Server{
+		Handler:           h,
+		ConnContext:       withConn,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+
+		DisableGeneralOptionsHandler: true, // it would answer before the peer check
+		ErrorLog:                     log.New(logWriter{s.log}, "", 0),
+	}
+	srv.SetKeepAlivesEnabled(false)
+
+	stopped := make(chan error, 1)
+	serving, done := context.WithCancel(ctx)
+	go func() {
+		<-serving.Done()
+		g.dropIdle() // they have not asked, so nothing is owed to them
+		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		defer cancel()
+		err := srv.Shutdown(limit)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = srv.Close()
+		}
+		stopped <- err
+	}()
+	err := srv.Serve(g)
+	done()
+	err2 := <-stopped
+	if ctx.Err() != nil && errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	if err = errors.Join(err, err2); err != nil {
+		return fmt.Errorf("serving on %s: %w", g.Addr(), err)
+	}
+	return nil
+}
+
+// logWriter carries net/http's own complaints to zap.
+type logWriter struct{ log *zap.Logger }
+
+func (w logWriter) Write(p []byte) (int, error) {
+	w.log.Warn("http server complained", zap.String("detail", strings.TrimSpace(string(p))))
+	return len(p), nil
+}

@@ -1,0 +1,108 @@
+package credserver
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/nbidentityd/nbidentityd/internal/peer"
+)
+
+// maxBody is the smallest limit that a client puts on a credential process's
+// output (aws-sdk-go v1), in bytes.
+const maxBody = 8 << 10
+
+// credential is a checked value of the provider, rendered once.
+type credential struct {
+	value   aws.Credentials
+	expires time.Time // as handed out: whole seconds, UTC
+	suffix  string    // last four characters of the key id
+	process []byte    // process-credentials JSON and a newline
+}
+
+// vend returns the credential to hand to who, having recorded it, or a refusal.
+func (s *Server) vend(ctx context.Context, face string, who peer.Cred) (*credential, error) {
+	c, err := s.current(ctx)
+	if err != nil {
+		s.failures.Add(1)
+		return nil, err
+	}
+	s.vends.Add(1)
+	s.recordVend(face, who, c)
+	return c, nil
+}
+
+// current asks the provider and checks what it says.
+func (s *Server) current(ctx context.Context) (*credential, error) {
+	waiting, cancel := context.WithTimeout(ctx, firstCredentialWait)
+	defer cancel()
+	value, err := s.credentials.Retrieve(waiting)
+	if err != nil {
+		var coded coder
+		if waiting.Err() != nil && !errors.As(err, &coded) {
+			return nil, &refusal{code: "not_ready", message: "there is no credential yet; ask again in a few seconds", cause: err}
+		}
+		return nil, err
+	}
+	c := s.rendered.Load()
+	if c == nil || c.value != value {
+		if c, err = render(value); err != nil {
+			return nil, err
+		}
+		s.rendered.Store(c)
+	}
+	// By the wall clock, as AWS judges it: a suspended machine's monotonic
+	// clock may have stood still.
+	if !c.expires.After(time.Now().Round(0)) {
+		return nil, &refusal{code: "expired", message: fmt.Sprintf("the last credential expired at %s and none has replaced it", c.expires.Format(time.RFC3339))}
+	}
+	return c, nil
+}
+
+// render checks what can be checked for the credential's whole life and lays
+// down its bytes.
+func render(v aws.Credentials) (*credential, error) {
+	switch {
+	case v.AccessKeyID == "" || v.SecretAccessKey == "" || v.SessionToken == "":
+		return nil, &refusal{code: "failed", message: "the credentials source returned an incomplete credential"}
+	case !v.CanExpire || v.Expires.IsZero():
+		return nil, &refusal{code: "failed", message: "the credentials source returned a credential without an expiry"}
+	}
+	c := &credential{
+		value:   v,
+		expires: v.Expires.Round(0).UTC().Truncate(time.Second),
+		suffix:  suffix(v.AccessKeyID),
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b) // ends with the newline
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(struct {
+		Version         int
+		AccessKeyID     string `json:"AccessKeyId"`
+		SecretAccessKey string
+		SessionToken    string
+		Expiration      string
+		AccountID       string `json:"AccountId,omitempty"`
+	}{1, v.AccessKeyID, v.SecretAccessKey, v.SessionToken, c.expires.Format("2006-01-02T15:04:05Z"), v.AccountID})
+	if err != nil {
+		return nil, fmt.Errorf("encoding the credential: %w", err)
+	}
+	if b.Len() > maxBody {
+		return nil, &refusal{code: "failed", message: fmt.Sprintf("the credential takes %d bytes, more than the %d that every client accepts", b.Len(), maxBody)}
+	}
+	c.process = b.Bytes()
+	return c, nil
+}
+
+// suffix is how a key id is named in logs.
+func suffix(keyID string) string {
+	if len(keyID) <= 4 {
+		return ""
+	}
+	return keyID[len(keyID)-4:]
+}
