@@ -250,3 +250,9 @@ func (a *Account) current() Scenario {
 	defer a.mu.Unlock()
 	return a.state
 }
+
+// ID is the account's number.
+func (a *Account) ID() string { return a.scope.Account }
+
+// Region is the account's home region.
+func (a *Account) Region() string { return a.scope.Region }

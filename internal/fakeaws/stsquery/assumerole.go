@@ -43,7 +43,7 @@ var (
 	codePattern   = regexp.MustCompile(`^[0-9]*$`)
 	tagKey        = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]+$`)
 	tagValue      = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`)
-	policyText    = regexp.MustCompile("^[\\x{0009}\\x{000A}\\x{000D}\\x{0020}-\\x{00FF}]+$")
+	policyText    = regexp.MustCompile(`^[\x{0009}\x{000A}\x{000D}\x{0020}-\x{00FF}]+$`)
 	roleARN       = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]+$`)
 )
 

@@ -9,7 +9,7 @@
 //
 // Operations of REST services are recognised from method and path where the
 // package knows the service (S3, Lake Formation, SageMaker Runtime); for other
-// REST services a name is derived from them (GET …/functions → GetFunctions),
+// REST services a name is derived from them (GET …/functions → ListFunctions),
 // which is good enough to leave a trace but not to match every IAM action.
 package wire
 
@@ -61,7 +61,7 @@ func (c *Call) Data() bool {
 }
 
 // readVerbs begin the names of operations that change nothing.
-var readVerbs = []string{"Get", "List", "Describe", "Head", "BatchGet", "Lookup", "Search", "Query", "Scan", "Select", "Filter", "Test", "Validate", "Simulate", "Decode", "Assume"}
+var readVerbs = []string{"Get", "List", "Describe", "Head", "BatchGet", "Lookup", "Search", "Query", "Scan", "Select", "Filter", "Test", "Validate", "Simulate", "Decode", "Decrypt", "GenerateDataKey", "Verify", "Assume"}
 
 // ReadOnly is CloudTrail's readOnly; AssumeRole counts as read-only there.
 func (c *Call) ReadOnly() bool {
@@ -221,12 +221,15 @@ func restOperation(r *http.Request, service string) string {
 		}
 	}
 	verb := map[string]string{"GET": "Get", "HEAD": "Head", "POST": "Post", "PUT": "Put", "PATCH": "Patch", "DELETE": "Delete"}[r.Method]
+	if len(segments) > 0 && segments[0][0] >= '0' && segments[0][0] <= '9' {
+		segments = segments[1:] // a version such as 2015-03-31
+	}
 	noun := "Root"
-	for _, s := range segments {
-		if s[0] < '0' || s[0] > '9' { // not a version such as 2015-03-31
-			noun = s
-			break
-		}
+	if len(segments) > 0 {
+		noun = segments[0]
+	}
+	if verb == "Get" && len(segments) == 1 && strings.HasSuffix(noun, "s") {
+		verb = "List"
 	}
 	var name strings.Builder
 	for _, word := range strings.FieldsFunc(noun, func(c rune) bool { return c == '-' || c == '_' || c == '.' }) {
