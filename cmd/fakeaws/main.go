@@ -180,19 +180,14 @@ func newLog(w io.Writer) *zap.Logger {
 	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoder), zapcore.Lock(zapcore.AddSync(w)), zap.InfoLevel))
 }
 
-// listen opens addr, which must be loopback unless any address is allowed.
-func listen(addr string, allowAny bool) (net.Listener, error) {
+// checkAddress refuses an address that is not loopback.
+func checkAddress(addr string) error {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return nil, fmt.Errorf("address %q: %w", addr, err)
+		return fmt.Errorf("address %q: %w", addr, err)
 	}
-	ip := net.ParseIP(host)
-	if loopback := host == "localhost" || ip != nil && ip.IsLoopback(); !loopback && !allowAny {
-		return nil, fmt.Errorf("address %q is not loopback: whoever reaches it gets credentials and controls (-allow-any permits it)", addr)
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("address %q is not loopback: whoever reaches it gets credentials and controls (-allow-any permits it)", addr)
 	}
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("listening: %w", err)
-	}
-	return l, nil
+	return nil
 }

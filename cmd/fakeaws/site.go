@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws"
+	"github.com/nbidentityd/nbidentityd/internal/fakeaws/fault"
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws/localca"
 )
 
@@ -37,8 +38,10 @@ type ready struct {
 
 // site is a set of listeners with their handlers.
 type site struct {
-	ready   ready
-	servers []server
+	ready    ready
+	account  *fakeaws.Account
+	allowAny bool
+	servers  []server
 }
 
 type server struct {
@@ -48,17 +51,17 @@ type server struct {
 
 // open listens everywhere. On failure nothing stays open.
 func open(account *fakeaws.Account, o options) (s *site, err error) {
-	s = &site{ready: ready{PID: os.Getpid(), IMDS: map[string]string{}}}
+	s = &site{account: account, allowAny: o.allowAny, ready: ready{PID: os.Getpid(), IMDS: map[string]string{}}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
 		}
 	}()
 	s.ready.Account, s.ready.Region = account.ID(), account.Region()
-	if s.ready.API, err = s.add(o.api, o.allowAny, account.API()); err != nil {
+	if s.ready.API, err = s.add(fault.AnyService, o.api, account.API()); err != nil {
 		return s, err
 	}
-	if err := s.addTLS(account, o); err != nil {
+	if err := s.addTLS(o); err != nil {
 		return s, err
 	}
 	for _, e := range o.imds {
@@ -66,26 +69,44 @@ func open(account *fakeaws.Account, o options) (s *site, err error) {
 		if err != nil {
 			return s, err
 		}
-		if s.ready.IMDS[e.notebook], err = s.add(e.addr, o.allowAny, h); err != nil {
+		if s.ready.IMDS[e.notebook], err = s.add("imds", e.addr, h); err != nil {
 			return s, err
 		}
 	}
-	if s.ready.Container, err = s.add(o.container, o.allowAny, account.Container()); err != nil {
+	if s.ready.Container, err = s.add("container", o.container, account.Container()); err != nil {
 		return s, err
 	}
 	if s.ready.Container != "" {
 		s.ready.ContainerPaths = account.ContainerPaths()
 	}
-	s.ready.Admin, err = s.add(o.admin, o.allowAny, account.Admin())
+	s.ready.Admin, err = s.add("", o.admin, account.Admin())
 	return s, err
 }
 
+// listen opens addr for a service, as which faults can close it; "" is a
+// listener that no fault touches.
+func (s *site) listen(service, addr string) (net.Listener, error) {
+	if !s.allowAny {
+		if err := checkAddress(addr); err != nil {
+			return nil, err
+		}
+	}
+	if service != "" {
+		return s.account.Faults.Listen(service, addr)
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listening: %w", err)
+	}
+	return l, nil
+}
+
 // add listens on addr and returns the URL; an empty addr adds nothing.
-func (s *site) add(addr string, allowAny bool, h http.Handler) (string, error) {
+func (s *site) add(service, addr string, h http.Handler) (string, error) {
 	if addr == "" {
 		return "", nil
 	}
-	l, err := listen(addr, allowAny)
+	l, err := s.listen(service, addr)
 	if err != nil {
 		return "", err
 	}
@@ -93,7 +114,7 @@ func (s *site) add(addr string, allowAny bool, h http.Handler) (string, error) {
 	return "http://" + l.Addr().String(), nil
 }
 
-func (s *site) addTLS(account *fakeaws.Account, o options) error {
+func (s *site) addTLS(o options) error {
 	if o.tls == "" && o.caFile == "" {
 		return nil
 	}
@@ -112,12 +133,12 @@ func (s *site) addTLS(account *fakeaws.Account, o options) error {
 	if o.tls == "" {
 		return nil
 	}
-	l, err := listen(o.tls, o.allowAny)
+	l, err := s.listen(fault.AnyService, o.tls)
 	if err != nil {
 		return err
 	}
 	s.ready.TLS = "https://" + l.Addr().String()
-	s.servers = append(s.servers, newServer(tls.NewListener(l, ca.ServerConfig()), account.API()))
+	s.servers = append(s.servers, newServer(tls.NewListener(l, ca.ServerConfig()), s.account.API()))
 	return nil
 }
 
