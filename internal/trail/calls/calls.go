@@ -1,0 +1,151 @@
+// Package calls holds what the trail says about API calls, once per call and in
+// little memory.
+//
+// It guarantees: a call delivered twice is kept once ([Seen]); what was put into a
+// [Spool] comes back unchanged, without order, and takes at most [MemoryLimit] bytes
+// of memory, the rest being in a temporary file that has no name. A call is one of two
+// by the hash of its event ID, 64 bits with a random seed: among a hundred million
+// records one is lost with a chance of 1 in 4,000.
+package calls
+
+import (
+	"strings"
+
+	"github.com/nbidentityd/nbidentityd/internal/trail/record"
+)
+
+// Caller is what a record says about who called.
+type Caller struct {
+	Type      string // AssumedRole, IAMUser, AWSService, ...
+	Principal string // principalId; AROA...:session for a role session
+	ARN       string
+	Account   string
+	Key       string // access key id
+	User      string // userName
+	InvokedBy string // the service that made the call, on its own or for the caller
+	Source    string // source identity
+	Created   int64  // start of the session, Unix seconds; 0 when unknown
+	Issuer    string // ARN of the role, with its path
+	Person    string // Identity Center user that the call was made for
+	Scope     string // ARN of what the credentials were issued to
+}
+
+// Call is one API call. Strings are "" when the record does not say.
+type Call struct {
+	Time     int64  // Unix seconds
+	Service  string // such as s3.amazonaws.com
+	Action   string // such as GetObject
+	Region   string
+	Address  string
+	Error    string
+	Resource string // what was called upon, as well as the parameters tell
+	Account  string // that received the record
+	ID       string // of the event
+	SharedID string // of an event that several accounts received
+	Caller   Caller
+}
+
+// FromRecord copies what matters out of a record, in one piece of memory.
+func FromRecord(r *record.Record) Call {
+	id := &r.Identity
+	views := [...][]byte{ // in the order of Call.strings
+		r.EventSource, r.EventName, r.AWSRegion, r.SourceIPAddress, r.ErrorCode, nil, r.RecipientAccountID, r.EventID, r.SharedEventID,
+		id.Type, id.PrincipalID, id.ARN, id.AccountID, id.AccessKeyID, id.UserName, id.InvokedBy, id.Session.SourceIdentity, id.Session.IssuerARN, id.OnBehalfOf, id.InScopeOf,
+	}
+	length := 0
+	for _, view := range views {
+		length += len(view)
+	}
+	var text strings.Builder
+	text.Grow(length)
+	for _, view := range views {
+		text.Write(view)
+	}
+	rest := text.String()
+	c := Call{Time: r.Time}
+	c.Caller.Created = id.Session.Created
+	for i, field := range c.strings() {
+		*field, rest = rest[:len(views[i])], rest[len(views[i]):]
+	}
+	c.Resource = resource(r)
+	return c
+}
+
+// IsRoleSession reports whether the caller acted as a role. Another account's copy of
+// a record may say no more than AWSAccount and the principal.
+func (c *Caller) IsRoleSession() bool {
+	return c.Type == "AssumedRole" || c.Type == "AWSAccount" && strings.Contains(c.Principal, ":")
+}
+
+// Session returns the role session name, "" when the caller is no role session.
+func (c *Caller) Session() string {
+	if !c.IsRoleSession() {
+		return ""
+	}
+	if _, session, found := strings.Cut(c.Principal, ":"); found {
+		return session
+	}
+	if _, resource, found := strings.Cut(c.ARN, ":assumed-role/"); found {
+		if _, session, found := strings.Cut(resource, "/"); found {
+			return session
+		}
+	}
+	return ""
+}
+
+const maxResource = 300 // bytes
+
+// resource says what a call was made upon: for S3 the object, otherwise the first ARN
+// that the record lists, otherwise the parameter whose name looks most like it.
+func resource(r *record.Record) string {
+	if string(r.EventSource) == "s3.amazonaws.com" {
+		if bucket := record.String(r.RequestParameters, "bucketName"); bucket != "" {
+			return clip("s3://" + bucket + "/" + record.String(r.RequestParameters, "key"))
+		}
+	}
+	for element := range record.Elements(r.Resources) {
+		if arn := record.String(element, "ARN"); arn != "" {
+			return clip(arn)
+		}
+	}
+	var byRank [3][]byte
+	for key, value := range record.Fields(r.RequestParameters) {
+		if rank := rankOf(key); rank >= 0 && len(value) > 2 && value[0] == '"' && byRank[rank] == nil {
+			byRank[rank] = value
+		}
+	}
+	for _, value := range byRank {
+		if value != nil {
+			return clip(record.String(value))
+		}
+	}
+	return ""
+}
+
+// rankOf says how much a parameter's name looks like that of the thing called upon:
+// 0 is most, -1 not at all.
+func rankOf(key []byte) int {
+	has := func(suffix string) bool {
+		return len(key) >= len(suffix) && strings.EqualFold(string(key[len(key)-len(suffix):]), suffix)
+	}
+	switch {
+	case string(key) == "roleArn" || string(key) == "kmsKeyArn": // what is used, not what is called upon
+		return 2
+	case has("arn"):
+		return 0
+	case has("sessionName"):
+		return -1
+	case has("name"):
+		return 1
+	case has("id") && string(key) != "clientRequestToken":
+		return 2
+	}
+	return -1
+}
+
+func clip(s string) string {
+	if len(s) > maxResource {
+		return strings.ToValidUTF8(s[:maxResource], "") + "…"
+	}
+	return s
+}
