@@ -1,0 +1,2 @@
+// Package main declares a function that is the runtime's: without an assembly
+// file the compiler would want its body here.
