@@ -293,10 +293,11 @@ func (x *exchange) record(done answer, failure *wire.Error) Record {
 	if r.RequestParameters == nil && c.Service != "sts" {
 		r.RequestParameters = c.Parameters()
 	}
-	if c.Service == "s3" {
+	switch c.Service {
+	case "s3":
 		r.UserAgent = "[" + r.UserAgent + "]"
-	}
-	if c.Service == "sts" {
+		r.AdditionalEventData = x.s3Details(len(done.body))
+	case "sts":
 		r.AdditionalEventData = x.stsDetails()
 	}
 	if failure != nil {

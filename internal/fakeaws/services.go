@@ -1,6 +1,7 @@
 package fakeaws
 
 import (
+	"crypto/tls"
 	"encoding/xml"
 	"fmt"
 	"io/fs"
@@ -176,6 +177,22 @@ func (x *exchange) bucket(b scenario.Bucket) (answer, *wire.Error) {
 		XMLName xml.Name `xml:"Result"`
 		NS      string   `xml:"xmlns,attr"`
 	}{NS: s3Namespace}), nil
+}
+
+// s3Details are the additional data of an S3 record.
+func (x *exchange) s3Details(sent int) any {
+	method := "AuthHeader"
+	if x.http.Header.Get("Authorization") == "" {
+		method = "QueryString"
+	}
+	details := object{
+		"SignatureVersion": "SigV4", "AuthenticationMethod": method, "x-amz-id-2": x.id,
+		"bytesTransferredIn": max(x.http.ContentLength, 0), "bytesTransferredOut": sent,
+	}
+	if t := x.http.TLS; t != nil {
+		details["CipherSuite"] = tls.CipherSuiteName(t.CipherSuite)
+	}
+	return details
 }
 
 // emptyETag is the entity tag of zero bytes.

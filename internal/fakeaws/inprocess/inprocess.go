@@ -83,6 +83,9 @@ func (t Transport) serverRequest(req *http.Request, ctx context.Context, body []
 	s.RequestURI = req.URL.RequestURI()
 	s.RemoteAddr = t.RemoteAddr
 	s.Proto, s.ProtoMajor, s.ProtoMinor = "HTTP/1.1", 1, 1
+	if s.Method == "" {
+		s.Method = http.MethodGet
+	}
 	if s.Host == "" {
 		s.Host = req.URL.Host
 	}
