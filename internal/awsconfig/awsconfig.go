@@ -29,6 +29,10 @@
 // the user's own file, as legible as before. ~/.aws/credentials overrides this
 // file in most clients; Shadows reports that and repairs nothing. Lines outside
 // the default profile that only Java, Rust or C++ reject are left alone.
+//
+// The package is longer than most because it must know six grammars: parse.go
+// is botocore's, the strictest; edit.go writes what all six read alike; strip.go
+// undoes; check.go reports.
 package awsconfig
 
 import (

@@ -3,6 +3,7 @@ package awsconfig
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -205,6 +206,57 @@ func TestLaterEdits(t *testing.T) {
 			}
 			if found := Check(again, testManaged); len(found) > 0 {
 				t.Errorf("Check after repair: %v", found)
+			}
+		})
+	}
+}
+
+// The AWS CLI edits the file line by line too. What it sets survives Remove,
+// and a new profile is no reason to repair.
+func TestEditsByTheCLI(t *testing.T) {
+	t.Parallel()
+	aws, err := exec.LookPath("aws")
+	if err != nil {
+		t.Skip("needs the AWS CLI: aws is not installed")
+	}
+	const config = "[default]\nrole_arn = a\n[profile b]\nregion = c\n"
+	tests := []struct {
+		before, removed string
+		set             []string
+		repair          bool
+	}{
+		{"", "[default]\noutput = json\n", []string{"output", "json"}, true},
+		{"", "[profile b]\nregion = x\n", []string{"region", "x", "--profile", "b"}, false},
+		{config, "[default]\nrole_arn = a\noutput = json\n[profile b]\nregion = c\n", []string{"output", "json"}, false},
+		{config, "[default]\nregion = x\nrole_arn = a\n[profile b]\nregion = c\n", []string{"region", "x"}, true},
+		{config, "[default]\nrole_arn = z\n[profile b]\nregion = c\n", []string{"role_arn", "z"}, true},
+		{config, "[default]\nrole_arn = a\n[profile b]\nregion = x\n", []string{"region", "x", "--profile", "b"}, false},
+	}
+	for _, tt := range tests {
+		t.Run(strings.Join(tt.set, " "), func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "config")
+			if err := os.WriteFile(file, []byte(apply(t, tt.before)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), aws, append([]string{"configure", "set"}, tt.set...)...)
+			cmd.Env = append(os.Environ(), "AWS_CONFIG_FILE="+file)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			edited, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			removed, err := Remove(edited)
+			if err != nil || string(removed) != tt.removed {
+				t.Errorf("Remove = %q, %v, want %q", removed, err, tt.removed)
+			}
+			if found := Check(edited, testManaged); tt.repair != (len(found) > 0) {
+				t.Errorf("Check = %v", found)
+			}
+			if found := Check([]byte(apply(t, string(edited))), testManaged); len(found) > 0 {
+				t.Errorf("Check after repair = %v", found)
 			}
 		})
 	}

@@ -152,7 +152,7 @@ func TestNastyFilesWithBotocore(t *testing.T) {
 			compareSections(t, c, cases[i])
 		}
 		t.Logf("%d accepted, %d refused, %d of them readable by botocore", accepted, len(cases)-accepted, strict)
-		if accepted < n/5 {
+		if accepted < n/8 {
 			t.Error("too few files were accepted to test anything")
 		}
 	})

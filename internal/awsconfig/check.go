@@ -73,6 +73,8 @@ func inspect(have, want []line) []Finding {
 			blocks++
 		case strings.HasPrefix(l.text, endMark):
 			begin = 0
+		case begin > 0 && l.num == begin+1 && canonicalHeader(l.text) != "":
+			inDefault = true // the header of a section that we added
 		case begin > 0 && !ours[l.text]:
 			key, _ := valueOf(l.text)
 			add(l.num, key, "a line inside the managed block was changed or added")
