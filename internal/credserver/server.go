@@ -164,7 +164,7 @@ func (s *Server) serve(ctx context.Context, g *gate, h http.Handler) error {
 		MaxHeaderBytes:    maxHeaderBytes,
 
 		DisableGeneralOptionsHandler: true, // it would answer before the peer check
-		ErrorLog:                     log.New(logWriter{s.log}, "", 0),
+		ErrorLog:                     log.New(logWriter{&s.refusals}, "", 0),
 	}
 	srv.SetKeepAlivesEnabled(false)
 
@@ -193,10 +193,14 @@ func (s *Server) serve(ctx context.Context, g *gate, h http.Handler) error {
 	return nil
 }
 
-// logWriter carries net/http's own complaints to zap.
-type logWriter struct{ log *zap.Logger }
+// logWriter carries net/http's own complaints to zap (a handler that panicked, a
+// listener out of file descriptors) at the rate of refusals: callers may be able
+// to repeat what provokes them.
+type logWriter struct{ refusals *refusalLog }
 
 func (w logWriter) Write(p []byte) (int, error) {
-	w.log.Warn("http server complained", zap.String("detail", strings.TrimSpace(string(p))))
+	if w.refusals.admit(refusalKey{code: "http"}) {
+		w.refusals.log.Warn("http server complained", zap.String("detail", strings.TrimSpace(string(p))))
+	}
 	return len(p), nil
 }

@@ -337,6 +337,30 @@ func TestRefusedRequests(t *testing.T) {
 	}
 }
 
+// A provider that panics costs its caller the answer, not others theirs, and
+// does not fill the log.
+func TestPanic(t *testing.T) {
+	p := providerFunc(func(context.Context) (aws.Credentials, error) { panic("provider") })
+	r := start(t, Config{Credentials: p})
+	for range 50 {
+		if got := raw(t, r.path, "GET /v1/credentials HTTP/1.1\r\nHost: x\r\n\r\n"); got != "" {
+			t.Errorf("answer %q", got)
+		}
+	}
+	if resp, _ := request(t, r.path, "GET", "/v1/status"); resp.StatusCode != 200 {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.logs.FilterMessage("http server complained").Len(); n != linesPerKey {
+		t.Errorf("%d lines", n)
+	}
+	if n := r.logs.FilterMessage("refusals not logged").Len(); n != 1 {
+		t.Errorf("%d lines about what was left out", n)
+	}
+}
+
 // One connection carries one request, also for a client that wants more.
 func TestOneRequestPerConnection(t *testing.T) {
 	r := start(t, Config{Credentials: &provider{value: good()}})
