@@ -76,7 +76,10 @@ func askOnce(q question, deadline int64) (answer, error) {
 	request := "GET " + q.path + " HTTP/1.1\r\nHost: nbidentity\r\nAccept: " + q.accept + "\r\nConnection: close\r\n\r\n"
 	// It fits the socket's buffer. When it fails, the daemon may have answered
 	// and closed already; if not, reading fails as well.
-	_, sendErr := syscall.SendmsgN(fd, []byte(request), nil, nil, syscall.MSG_NOSIGNAL)
+	sendErr := error(syscall.EINTR)
+	for sendErr == syscall.EINTR {
+		_, sendErr = syscall.SendmsgN(fd, []byte(request), nil, nil, syscall.MSG_NOSIGNAL)
+	}
 	buf := make([]byte, maxHeader+q.maxBody+1)
 	n := 0
 	for {
