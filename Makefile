@@ -9,7 +9,7 @@ FUZZTIME    ?= 10s
 # A test process under the race detector otherwise sleeps a second at its end.
 export GORACE = atexit_sleep_ms=1
 
-.PHONY: help build demo test race check fmt vet staticcheck shellcheck tidy interop bench fuzz clean
+.PHONY: help build whoami demo test race check fmt vet staticcheck shellcheck tidy interop bench fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +18,10 @@ build: ## build the programs into bin/
 	@mkdir -p bin
 	@for p in $(PROGRAMS); do $(BUILD) -o bin/$$p ./cmd/$$p || exit 1; done
 
-demo: build ## see an AWS call change its name, against an AWS of our own on loopback
+whoami: build
+	@$(BUILD) -o bin/whoami ./internal/lab/whoami
+
+demo: whoami ## see an AWS call change its name, against an AWS of our own on loopback
 	@$(GO) run ./internal/lab/demo -bin bin
 
 test: ## the tests that need nothing but Go; others are skipped by name, with the reason
@@ -45,7 +48,7 @@ shellcheck:
 tidy:
 	$(GO) mod tidy -diff
 
-interop: build ## real clients in a real kernel, in a network namespace (root; installs what it needs)
+interop: whoami ## real clients in a real kernel, in a network namespace (root; installs what it needs)
 	@$(GO) run ./internal/lab/interop -bin bin
 
 bench: build ## what the daemon costs; one line a figure

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	"github.com/aws/aws-sdk-go-v2/service/sagemaker"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"github.com/nbidentityd/nbidentityd/internal/identity"
+	"github.com/nbidentityd/nbidentityd/internal/settings"
+)
+
+// containerPathVariable is what Studio gives to its apps and the SDKs read.
+const containerPathVariable = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
+
+// appID stands in the user agent of the daemon's own calls, so that CloudTrail
+// tells them from a user's.
+const appID = "nbidentityd"
+
+// clients are the AWS clients of one notebook, signing with its base session.
+type clients struct {
+	sts       *sts.Client
+	sagemaker *sagemaker.Client
+}
+
+// newClients reads nothing but the settings and, in Studio, one variable: the
+// SDK's default chain would take whatever a user's files and environment say.
+func newClients(ep settings.Endpoints, nb identity.Notebook, getenv func(string) string) (clients, error) {
+	base, err := baseCredentials(ep, nb, getenv)
+	if err != nil {
+		return clients{}, err
+	}
+	return clients{
+		sts: sts.New(sts.Options{
+			Region:       nb.Region,
+			Credentials:  base,
+			BaseEndpoint: optional(ep.STS),
+			AppID:        appID,
+		}),
+		sagemaker: sagemaker.New(sagemaker.Options{
+			Region:       nb.Region,
+			Credentials:  base,
+			BaseEndpoint: optional(ep.SageMaker),
+			Retryer:      aws.NopRetryer{}, // discovery paces its own attempts
+			AppID:        appID,
+		}),
+	}, nil
+}
+
+// baseCredentials is the session that SageMaker itself provides: by instance
+// metadata on a notebook instance, by the container endpoint in Studio.
+func baseCredentials(ep settings.Endpoints, nb identity.Notebook, getenv func(string) string) (aws.CredentialsProvider, error) {
+	if nb.Surface == identity.SurfaceNotebookInstance {
+		metadata := imds.New(imds.Options{Endpoint: ep.IMDS, EnableFallback: aws.FalseTernary})
+		return aws.NewCredentialsCache(ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = metadata })), nil
+	}
+	path := ep.ContainerPath
+	if path == "" {
+		path = getenv(containerPathVariable)
+	}
+	if path == "" {
+		return nil, errors.New("finding Studio's credentials: set endpoints.container_path to the app's " + containerPathVariable + ", or start the daemon with that variable")
+	}
+	if !strings.HasPrefix(path, "/") {
+		return nil, fmt.Errorf("finding Studio's credentials: %s: want a path that starts with /, got %q", containerPathVariable, path)
+	}
+	return aws.NewCredentialsCache(endpointcreds.New(strings.TrimSuffix(ep.Container, "/") + path)), nil
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"go.uber.org/zap"
+
+	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
+	"github.com/nbidentityd/nbidentityd/internal/configguard"
+	"github.com/nbidentityd/nbidentityd/internal/identity"
+	"github.com/nbidentityd/nbidentityd/internal/settings"
+	"github.com/nbidentityd/nbidentityd/internal/status"
+)
+
+// managed is what [default] in ~/.aws/config must say.
+func managed(set settings.Settings, region string) awsconfig.Managed {
+	command := set.Client
+	if set.Socket != settings.Default().Socket {
+		command += " --socket " + set.Socket
+	}
+	return awsconfig.Managed{
+		CredentialProcess:    command + " credentials",
+		Region:               region,
+		STSRegionalEndpoints: "regional",
+	}
+}
+
+// guardConfig is one user's, with a directory of the daemon's own for what the
+// text of the file cannot remember.
+func guardConfig(u notebookUser, m awsconfig.Managed, stateDir string, log *zap.Logger) configguard.Config {
+	return configguard.Config{
+		Home: u.home, UID: u.uid, GID: u.gid,
+		Managed:  m,
+		StateDir: filepath.Join(stateDir, "aws-config", u.name),
+		Log:      log.Named("configguard"),
+	}
+}
+
+// writeConfigs makes every user's SDKs ask us. A file that cannot be written
+// does not keep the others, nor the daemon, from working: it shows in the
+// status.
+func writeConfigs(set settings.Settings, users []notebookUser, region string, log *zap.Logger) []status.ConfigFile {
+	var files []status.ConfigFile
+	for _, u := range users {
+		result, err := writeConfig(guardConfig(u, managed(set, region), set.StateDir, log))
+		file := status.ConfigFile{Path: result.Path, Written: err == nil}
+		if err != nil {
+			log.Error("aws config not written", zap.String("user", u.name), zap.Error(err))
+			file.Problem = err.Error()
+		}
+		if file.Path == "" {
+			file.Path = filepath.Join(u.home, ".aws", "config")
+		}
+		for _, s := range result.Shadows {
+			file.Problem = s.String()
+		}
+		files = append(files, file)
+	}
+	return files
+}
+
+func writeConfig(cfg configguard.Config) (configguard.Result, error) {
+	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+		return configguard.Result{}, fmt.Errorf("making the state directory: %w", err)
+	}
+	return configguard.Write(cfg)
+}
+
+func runInstall(_ context.Context, p program, args []string) error {
+	return eachUser(p, "install", args, func(cfg configguard.Config, dry bool) (configguard.Result, error) {
+		if dry {
+			return configguard.Preview(cfg)
+		}
+		return writeConfig(cfg)
+	})
+}
+
+func runUninstall(_ context.Context, p program, args []string) error {
+	return eachUser(p, "uninstall", args, func(cfg configguard.Config, dry bool) (configguard.Result, error) {
+		if dry {
+			return configguard.Result{}, errors.New("-dry-run is for install; uninstall restores what install has changed and nothing else")
+		}
+		return configguard.Undo(cfg)
+	})
+}
+
+// eachUser does something to every notebook user's file and prints what it
+// came to.
+func eachUser(p program, name string, args []string, do func(configguard.Config, bool) (configguard.Result, error)) error {
+	var path string
+	var dry bool
+	err := p.flags(name, args, func(fs *flag.FlagSet) {
+		fs.StringVar(&path, "settings", settings.DefaultPath, "settings `file`")
+		fs.BoolVar(&dry, "dry-run", false, "only say what would change")
+	})
+	if err != nil {
+		return err
+	}
+	set, err := settings.Load(path)
+	if err != nil {
+		return err
+	}
+	users, err := notebookUsers(set.Users)
+	if err != nil {
+		return err
+	}
+	nb, err := readNotebook(set)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, u := range users {
+		result, err := do(guardConfig(u, managed(set, nb.Region), set.StateDir, zap.NewNop()), dry)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("user %s: %w", u.name, err))
+			continue
+		}
+		p.describe(result, dry)
+	}
+	return errors.Join(failed...)
+}
+
+func (p program) describe(r configguard.Result, dry bool) {
+	what := "in order"
+	switch {
+	case r.Removed:
+		what = "removed"
+	case r.Created && r.Changed:
+		what = "created"
+	case r.Changed:
+		what = "changed"
+	}
+	if dry && r.Changed {
+		what = "would be " + what
+	}
+	fmt.Fprintf(p.stdout, "%s: %s\n", r.Path, what)
+	for _, c := range r.Changes {
+		fmt.Fprintf(p.stdout, "  %s\n", c)
+	}
+	for _, s := range r.Shadows {
+		fmt.Fprintf(p.stdout, "  in the way: %s\n", s)
+	}
+}
+
+func readNotebook(set settings.Settings) (identity.Notebook, error) {
+	return identity.ReadFile(set.MetadataFile)
+}

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nbidentityd/nbidentityd/internal/credserver"
+	"github.com/nbidentityd/nbidentityd/internal/discovery"
+	"github.com/nbidentityd/nbidentityd/internal/identity"
+	"github.com/nbidentityd/nbidentityd/internal/rolecreds"
+	"github.com/nbidentityd/nbidentityd/internal/settings"
+	"github.com/nbidentityd/nbidentityd/internal/status"
+)
+
+// socketMode lets every local process connect: the kernel says who it is, and
+// the server answers only those that the settings name.
+const socketMode = 0o666
+
+// daemon is one life of the sidecar under one settings file. The socket is
+// open from the start, so that a client is told what is going on; the
+// credentials follow when the notebook's name is known.
+type daemon struct {
+	settings settings.Settings
+	users    []notebookUser
+	started  time.Time
+	getenv   func(string) string
+	notify   func(state string) // to systemd
+	log      *zap.Logger
+
+	sourced chan struct{} // closed when source is set
+
+	mu       sync.Mutex
+	notebook identity.Notebook
+	subject  identity.Subject
+	source   *rolecreds.Source
+	problem  error // why there is no source yet
+	files    []status.ConfigFile
+}
+
+func newDaemon(set settings.Settings, p program, notify func(string), log *zap.Logger) (*daemon, error) {
+	users, err := notebookUsers(set.Users)
+	if err != nil {
+		return nil, err
+	}
+	return &daemon{
+		settings: set,
+		users:    users,
+		started:  time.Now(),
+		getenv:   p.getenv,
+		notify:   notify,
+		log:      log,
+		sourced:  make(chan struct{}),
+	}, nil
+}
+
+// run serves until ctx ends, and returns nil then; or until something breaks.
+// A notebook whose platform names its users itself ends it with
+// discovery.StepAside.
+func (d *daemon) run(ctx context.Context) error {
+	listener, err := credserver.Listen(d.settings.Socket, socketMode)
+	if err != nil {
+		return err
+	}
+	server := credserver.New(credserver.Config{
+		Credentials: d,
+		Status:      d.report,
+		AllowUIDs:   d.uids(),
+		Version:     version,
+		Log:         d.log,
+	})
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.Serve(ctx, listener) })
+	group.Go(func() error {
+		err := d.attribute(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	})
+	return group.Wait()
+}
+
+// attribute finds out who this notebook is and keeps credentials of that name
+// until ctx ends.
+func (d *daemon) attribute(ctx context.Context) error {
+	nb, err := discovery.WaitForMetadata(ctx, d.settings.MetadataFile, time.Duration(d.settings.MetadataWait), d.log)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	d.notebook = nb
+	d.mu.Unlock()
+
+	api, err := newClients(d.settings.Endpoints, nb, d.getenv)
+	if err != nil {
+		return err
+	}
+	facts, err := discovery.Discover(ctx, d.discoveryConfig(api), nb)
+	if err != nil {
+		return err
+	}
+	source, err := d.newSource(api, nb, facts)
+	if err != nil {
+		return err
+	}
+	// From here on the notebook's SDKs ask us. Before the first credentials,
+	// so that a call waits for its name rather than go out without one.
+	files := writeConfigs(d.settings, d.users, nb.Region, d.log)
+	d.mu.Lock()
+	d.subject, d.source, d.files = facts.Subject, source, files
+	d.mu.Unlock()
+	close(d.sourced)
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return source.Run(ctx) })
+	group.Go(func() error {
+		select {
+		case <-source.Ready():
+			d.notify("READY=1")
+		case <-ctx.Done():
+		}
+		return nil
+	})
+	return group.Wait()
+}
+
+func (d *daemon) discoveryConfig(api clients) discovery.Config {
+	return discovery.Config{
+		SageMaker:                  api.sagemaker,
+		RoleARN:                    d.settings.Role.ARN,
+		StateFile:                  filepath.Join(d.settings.StateDir, "discovery.json"),
+		TrustedIdentityPropagation: isSet(d.getenv(propagationVariable)),
+		OnProblem: func(err error) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.problem = err
+		},
+		Log: d.log.Named("discovery"),
+	}
+}
+
+// propagationVariable is spelled so by AWS.
+const propagationVariable = "TRUSTED_IDENTITY_PROPOGATION_ENABLED"
+
+// isSet reads a switch that AWS documents no values for: anything but a plain
+// no is a yes, since going on would drop the user's own identity.
+func isSet(value string) bool {
+	switch strings.ToLower(value) {
+	case "", "0", "false", "no":
+		return false
+	}
+	return true
+}
+
+func (d *daemon) newSource(api clients, nb identity.Notebook, facts discovery.Facts) (*rolecreds.Source, error) {
+	sessionName, sourceIdentity, err := names(d.settings.Identity, facts)
+	if err != nil {
+		return nil, err
+	}
+	role, err := rolecreds.ExpandRoleARN(facts.ExecutionRoleARN, nb.Account, nb.Partition, facts.Subject.Name)
+	if err != nil {
+		return nil, err
+	}
+	d.log.Info("identity known",
+		zap.String("kind", string(facts.Subject.Kind)), zap.String("name", facts.Subject.Name),
+		zap.String("session_name", sessionName), zap.String("source_identity", sourceIdentity), zap.String("role_arn", role))
+	return rolecreds.New(rolecreds.Config{
+		STS:            api.sts,
+		RoleARN:        role,
+		SessionName:    sessionName,
+		SourceIdentity: sourceIdentity,
+		Tags:           d.settings.Role.Tags,
+		Log:            d.log.Named("rolecreds"),
+	}), nil
+}
+
+// names renders the session name and the source identity. Where the domain
+// itself sets the source identity, it is the plain profile name and cannot be
+// changed: sending another would be refused.
+func names(want settings.Identity, facts discovery.Facts) (sessionName, sourceIdentity string, err error) {
+	if facts.PropagatesSourceIdentity {
+		want.SourceIdentity = identity.Template{}.String()
+	}
+	for _, n := range []struct {
+		key, template string
+		to            *string
+	}{
+		{"identity.session_name", want.SessionName, &sessionName},
+		{"identity.source_identity", want.SourceIdentity, &sourceIdentity},
+	} {
+		t, err := identity.ParseTemplate(n.template)
+		if err == nil {
+			*n.to, err = t.Format(facts.Subject)
+		}
+		if err != nil {
+			return "", "", fmt.Errorf("%s: %w", n.key, err)
+		}
+	}
+	return sessionName, sourceIdentity, nil
+}
+
+// Retrieve waits for the name to be known and then asks the source.
+func (d *daemon) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	select {
+	case <-d.sourced:
+		return d.source.Retrieve(ctx)
+	case <-ctx.Done():
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.problem != nil {
+		return aws.Credentials{}, d.problem
+	}
+	return aws.Credentials{}, ctx.Err()
+}
+
+func (d *daemon) uids() []uint32 {
+	var uids []uint32
+	for _, u := range d.users {
+		uids = append(uids, uint32(u.uid))
+	}
+	return uids
+}
+
+// stepsAside reports whether err says that the platform names its users.
+func stepsAside(err error) (reason string, yes bool) {
+	var aside discovery.StepAside
+	if errors.As(err, &aside) {
+		return aside.Reason, true
+	}
+	return "", false
+}

@@ -1,0 +1,119 @@
+// Command nbidentityd gives every AWS call that a SageMaker notebook makes the
+// notebook's or the person's name.
+//
+//	nbidentityd run        the daemon: assume the role under the name, keep the
+//	                       credentials fresh, hand them to nbidentity
+//	nbidentityd install    write ~/.aws/config of the notebook's users
+//	nbidentityd uninstall  restore it, byte for byte
+//	nbidentityd version    print the version
+//
+// This package only wires the rooms under internal together; README.md is the
+// manual. Exit codes: 0 done, 1 failed, 2 usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+)
+
+// version is set by the linker.
+var version = "unversioned"
+
+// A command is one word after the program's name.
+type command struct {
+	name, summary string
+	run           func(ctx context.Context, p program, args []string) error
+}
+
+// program is what a command may touch of the process.
+type program struct {
+	stdout, stderr io.Writer
+	getenv         func(string) string
+}
+
+// errUsage was already explained on stderr.
+var errUsage = errors.New("usage")
+
+func commands() []command {
+	return []command{
+		{"run", "run the daemon", runDaemon},
+		{"install", "write ~/.aws/config of the notebook's users", runInstall},
+		{"uninstall", "restore ~/.aws/config, byte for byte", runUninstall},
+		{"version", "print the version", runVersion},
+	}
+}
+
+func main() {
+	p := program{stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	os.Exit(p.run(context.Background(), os.Args[1:]))
+}
+
+func (p program) run(ctx context.Context, args []string) int {
+	err := p.dispatch(ctx, args)
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.Is(err, errUsage):
+		return 2
+	}
+	fmt.Fprintln(p.stderr, "nbidentityd:", err)
+	return 1
+}
+
+func (p program) dispatch(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		p.usage(p.stderr)
+		return errUsage
+	}
+	for _, c := range commands() {
+		if c.name == args[0] {
+			return c.run(ctx, p, args[1:])
+		}
+	}
+	switch args[0] {
+	case "help", "-h", "-help", "--help":
+		p.usage(p.stdout)
+		return nil
+	}
+	fmt.Fprintf(p.stderr, "nbidentityd: there is no command %q\n", args[0])
+	p.usage(p.stderr)
+	return errUsage
+}
+
+func (p program) usage(w io.Writer) {
+	fmt.Fprintln(w, "usage: nbidentityd COMMAND [flags]")
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.summary)
+	}
+	fmt.Fprintln(w, "nbidentityd COMMAND -h lists the command's flags.")
+}
+
+// flags parses the flags of one command, which takes no other arguments.
+func (p program) flags(name string, args []string, define func(*flag.FlagSet)) error {
+	fs := flag.NewFlagSet("nbidentityd "+name, flag.ContinueOnError)
+	fs.SetOutput(p.stderr)
+	define(fs)
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return errUsage
+	}
+	if fs.NArg() > 0 {
+		fmt.Fprintf(p.stderr, "nbidentityd %s: unexpected argument %q\n", name, fs.Arg(0))
+		return errUsage
+	}
+	return nil
+}
+
+func runVersion(_ context.Context, p program, args []string) error {
+	if err := p.flags("version", args, func(*flag.FlagSet) {}); err != nil {
+		return err
+	}
+	fmt.Fprintln(p.stdout, "nbidentityd", version)
+	return nil
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nbidentityd/nbidentityd/internal/identity"
+	"github.com/nbidentityd/nbidentityd/internal/rolecreds"
+	"github.com/nbidentityd/nbidentityd/internal/status"
+)
+
+// states says in the report's words what a source says in its own.
+var states = map[string]status.State{
+	rolecreds.StateStarting: status.Starting,
+	rolecreds.StateReady:    status.OK,
+	rolecreds.StateDegraded: status.Degraded,
+	rolecreds.StateFailing:  status.Failed,
+}
+
+// report assembles what /v1/status shows.
+func (d *daemon) report() status.Report {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := status.Report{
+		State:   status.Starting,
+		Version: version,
+		Started: d.started.UTC(),
+		Identity: status.Identity{
+			Kind: string(d.subject.Kind), Name: d.subject.Name, Surface: string(d.notebook.Surface),
+			Domain: d.subject.Domain, Space: d.subject.Space,
+		},
+		ConfigFiles: d.files,
+		Problem:     explain(d.problem),
+	}
+	if d.problem != nil {
+		r.State = status.Failed
+	}
+	if d.source == nil {
+		return r
+	}
+	s := d.source.Status()
+	r.State = states[s.State]
+	r.RoleARN, r.SessionName, r.SourceIdentity = s.RoleARN, s.SessionName, s.SourceIdentity
+	r.CallerARN, r.Verified = s.CallerARN, s.Verified
+	if s.KeyIDSuffix != "" {
+		r.Credential = &status.Credential{
+			KeyIDSuffix: s.KeyIDSuffix,
+			Expires:     s.Expires.UTC(),
+			Refreshed:   s.Refreshed.UTC(),
+			NextRefresh: s.NextRefresh.UTC(),
+			SecondsLeft: max(0, int64(time.Until(s.Expires.Round(0)).Seconds())),
+		}
+	}
+	r.Problem = nil
+	if s.Problem != "" {
+		r.Problem = &status.Problem{Code: s.Code, Message: s.Problem, Remedy: s.Remedy}
+	}
+	if d.subject.Kind == identity.KindSharedSpace {
+		r.Notes = append(r.Notes, "This is a shared space: the calls carry the space's name, and who of its users made them cannot be known.")
+	}
+	if s.VerifyProblem != "" {
+		r.Notes = append(r.Notes, fmt.Sprintf("AWS could not be asked whether the name landed: %s.", s.VerifyProblem))
+	}
+	return r
+}
+
+// explain renders an error of the time before there is a source.
+func explain(err error) *status.Problem {
+	if err == nil {
+		return nil
+	}
+	p := &status.Problem{Code: "not_ready", Message: err.Error()}
+	if coded := interface{ Code() string }(nil); errors.As(err, &coded) {
+		p.Code = coded.Code()
+	}
+	if remedied := interface{ Remedy() string }(nil); errors.As(err, &remedied) {
+		p.Remedy = remedied.Remedy()
+	}
+	return p
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+
+	systemd "github.com/coreos/go-systemd/v22/daemon"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/sys/unix"
+
+	"github.com/nbidentityd/nbidentityd/internal/settings"
+)
+
+// errReload ends one life of the daemon for the next.
+var errReload = errors.New("reload")
+
+func runDaemon(ctx context.Context, p program, args []string) error {
+	var path string
+	var check bool
+	err := p.flags("run", args, func(fs *flag.FlagSet) {
+		fs.StringVar(&path, "settings", settings.DefaultPath, "settings `file`")
+		fs.BoolVar(&check, "check", false, "say whether the settings and the metadata file are in order, and exit")
+	})
+	if err != nil {
+		return err
+	}
+	set, err := settings.Load(path)
+	if err != nil {
+		return err
+	}
+	if check {
+		return checkRun(p, set, path)
+	}
+	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, unix.SIGHUP)
+	defer signal.Stop(hangup)
+
+	log, err := newLogger(set.LogLevel)
+	if err != nil {
+		return err
+	}
+	log.Info("starting", zap.String("version", version), zap.String("settings", path))
+	for {
+		err := live(ctx, p, set, path, hangup, log)
+		if !errors.Is(err, errReload) {
+			return finish(err, log)
+		}
+		if set, err = settings.Load(path); err != nil {
+			return err // read a moment ago without an error
+		}
+		if log, err = newLogger(set.LogLevel); err != nil {
+			return err
+		}
+		log.Info("settings read again", zap.String("settings", path))
+	}
+}
+
+// live runs one daemon until a signal ends it (nil), a hangup asks for the
+// settings to be read again (errReload), or it breaks. Settings that do not
+// read leave the running daemon as it is.
+func live(ctx context.Context, p program, set settings.Settings, path string, hangup <-chan os.Signal, log *zap.Logger) error {
+	d, err := newDaemon(set, p, notifier(log), log)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hangup:
+			}
+			if _, err := settings.Load(path); err != nil {
+				log.Error("settings not read again; the old ones stay in force", zap.Error(err))
+				continue
+			}
+			cancel(errReload)
+		}
+	}()
+	if err := d.run(ctx); err != nil {
+		return err
+	}
+	if errors.Is(context.Cause(ctx), errReload) {
+		return errReload
+	}
+	return nil
+}
+
+// finish says goodbye. Stepping aside is a success: systemd must take it for
+// one, so it is told READY before.
+func finish(err error, log *zap.Logger) error {
+	notify := notifier(log)
+	if reason, yes := stepsAside(err); yes {
+		log.Info("stepping aside", zap.String("reason", reason))
+		notify("READY=1\nSTATUS=stepping aside: " + reason)
+		return nil
+	}
+	notify("STOPPING=1")
+	if err == nil {
+		log.Info("stopped")
+	}
+	return err
+}
+
+// notifier tells systemd, when systemd started us.
+func notifier(log *zap.Logger) func(string) {
+	return func(state string) {
+		if _, err := systemd.SdNotify(false, state); err != nil {
+			log.Warn("systemd not notified", zap.Error(err))
+		}
+	}
+}
+
+// newLogger writes JSON lines to stderr, none dropped: these are the audit.
+func newLogger(level string) (*zap.Logger, error) {
+	at, err := zapcore.ParseLevel(level)
+	if err != nil {
+		return nil, fmt.Errorf("log_level: %w", err)
+	}
+	cfg := zap.NewProductionConfig()
+	cfg.Level.SetLevel(at)
+	cfg.Sampling = nil
+	cfg.DisableStacktrace = true
+	cfg.DisableCaller = true
+	cfg.EncoderConfig.TimeKey = "time"
+	cfg.EncoderConfig.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	return cfg.Build()
+}
+
+func checkRun(p program, set settings.Settings, path string) error {
+	users, err := notebookUsers(set.Users)
+	if err != nil {
+		return err
+	}
+	nb, err := readNotebook(set)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stdout, "settings %s: in order\n", path)
+	for _, u := range users {
+		fmt.Fprintf(p.stdout, "user %s: uid %d, home %s\n", u.name, u.uid, u.home)
+	}
+	fmt.Fprintf(p.stdout, "metadata %s: %s in %s, account %s\n", set.MetadataFile, nb.Surface, nb.Region, nb.Account)
+	return nil
+}

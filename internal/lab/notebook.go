@@ -1,0 +1,85 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Notebook is a machine or Studio app on which the daemon runs: its metadata,
+// its user and the daemon's settings.
+type Notebook struct {
+	Name     string // of its files in the lab
+	Metadata string // content of resource-metadata.json
+	UID      int
+	Home     string
+	// IMDS or Container is where its base session comes from; with neither, the
+	// addresses of the platform.
+	IMDS, Container, ContainerPath string
+
+	lab     *Lab
+	account *Account
+}
+
+// NewNotebook prepares a notebook's files; home is made when it is missing.
+func (l *Lab) NewNotebook(a *Account, nb Notebook) (*Notebook, error) {
+	nb.lab, nb.account = l, a
+	if nb.Home == "" {
+		nb.Home = filepath.Join(l.Dir, nb.Name, "home")
+	}
+	if err := os.MkdirAll(nb.Home, 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.Lchown(nb.Home, nb.UID, nb.UID); err != nil && os.Geteuid() == 0 {
+		return nil, err
+	}
+	if _, err := l.writeFile(nb.Name+"/resource-metadata.json", nb.Metadata); err != nil {
+		return nil, err
+	}
+	return &nb, os.MkdirAll(filepath.Join(l.Dir, nb.Name, "state"), 0o700)
+}
+
+func (nb *Notebook) path(name string) string { return filepath.Join(nb.lab.Dir, nb.Name, name) }
+
+// Socket is where the daemon listens.
+func (nb *Notebook) Socket() string { return nb.path("nb.sock") }
+
+// settings is the daemon's file. Endpoints that the notebook or the account
+// leaves open are the public ones, which a namespace then has to provide.
+func (nb *Notebook) settings() string {
+	var b strings.Builder
+	line := func(key, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "%s = %q\n", key, value)
+		}
+	}
+	line("metadata_file", nb.path("resource-metadata.json"))
+	line("state_dir", nb.path("state"))
+	line("socket", nb.Socket())
+	line("client", nb.lab.Program("nbidentity"))
+	b.WriteString("[endpoints]\n")
+	line("sts", nb.account.API)
+	line("sagemaker", nb.account.API)
+	line("imds", nb.IMDS)
+	line("container", nb.Container)
+	line("container_path", nb.ContainerPath)
+	fmt.Fprintf(&b, "[[user]]\nname = \"%d\"\nhome = %q\n", nb.UID, nb.Home)
+	return b.String()
+}
+
+// StartDaemon runs nbidentityd and waits until it hands credentials out.
+func (nb *Notebook) StartDaemon(ctx context.Context) (*Process, error) {
+	path, err := nb.lab.writeFile(nb.Name+"/nbidentityd.toml", nb.settings())
+	if err != nil {
+		return nil, err
+	}
+	p, err := nb.lab.Start(ctx, "nbidentityd-"+nb.Name, nil, nb.lab.Program("nbidentityd"), "run", "-settings", path)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.Await(ctx, "credentials", func() bool {
+		return nb.lab.Command(ctx, nil, nb.lab.Program("nbidentity"), "--socket", nb.Socket(), "credentials").Run() == nil
+	})
+}

@@ -1,0 +1,97 @@
+// Package internal_test keeps the dependencies between rooms one-way and the
+// programs free of what they must not link.
+package internal_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/nbidentityd/nbidentityd/"
+
+// edges lists, for each of our packages, which of ours it may import. A
+// package that is not listed, or an edge that is not listed, fails the test:
+// adding one is a decision, made here.
+var edges = map[string][]string{
+	"internal/awsconfig":   {},
+	"internal/configguard": {"internal/awsconfig", "internal/safefile"},
+	"internal/credserver":  {"internal/peer", "internal/status"},
+	"internal/discovery":   {"internal/identity"},
+	"internal/iameval":     {},
+	"internal/identity":    {},
+	"internal/peer":        {},
+	"internal/rolecreds":   {},
+	"internal/safefile":    {},
+	"internal/settings":    {},
+	"internal/status":      {},
+}
+
+// exempt are the trees that stand outside the daemon: the stand-in for AWS and
+// the programs that start everything together.
+var exempt = []string{"cmd/", "internal/fakeaws", "internal/lab", "internal/trail"}
+
+// banned names, for each program, what it must not link, with the reason.
+var banned = map[string]map[string]string{
+	"cmd/nbidentityd": {
+		"testing":                                  "test code in the daemon",
+		"net/http/httptest":                        "test code in the daemon",
+		module + "internal/fakeaws":                "the stand-in for AWS in the daemon",
+		module + "internal/lab":                    "the test bench in the daemon",
+		"github.com/aws/aws-sdk-go-v2/config":      "the default chain reads the environment and users' files",
+		"github.com/aws/aws-sdk-go-v2/service/sso": "the default chain reads the environment and users' files",
+	},
+	"cmd/nbidentity": {
+		"github.com/aws/":   "every SDK call pays for what this program links",
+		"encoding/json":     "every SDK call pays for what this program links",
+		"net":               "every SDK call pays for what this program links",
+		"net/http":          "every SDK call pays for what this program links",
+		"go.uber.org/zap":   "every SDK call pays for what this program links",
+		module + "internal": "every SDK call pays for what this program links",
+	},
+}
+
+func goList(t *testing.T, args ...string) []string {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list"}, args...)...)
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	return strings.Split(strings.TrimSpace(string(out)), "\n")
+}
+
+func TestEdges(t *testing.T) {
+	for _, line := range goList(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
+		from, imports, _ := strings.Cut(line, " ")
+		from = strings.TrimPrefix(from, module)
+		outside := func(prefix string) bool { return strings.HasPrefix(from, prefix) }
+		if from == strings.TrimSuffix(module, "/")+"/internal" || from == "internal" || slices.ContainsFunc(exempt, outside) {
+			continue
+		}
+		allowed, known := edges[from]
+		if !known {
+			t.Errorf("%s: not in the list of packages; say what it may import", from)
+		}
+		for imported := range strings.FieldsSeq(imports) {
+			to, ours := strings.CutPrefix(imported, module)
+			if ours && !slices.Contains(allowed, to) {
+				t.Errorf("%s imports %s, which is not among its edges %v", from, to, allowed)
+			}
+		}
+	}
+}
+
+func TestPrograms(t *testing.T) {
+	for program, bans := range banned {
+		for _, dep := range goList(t, "-deps", "./"+program) {
+			for ban, reason := range bans {
+				if dep == ban || strings.HasPrefix(dep, strings.TrimSuffix(ban, "/")+"/") && strings.Contains(ban, ".") {
+					t.Errorf("%s links %s: %s", program, dep, reason)
+				}
+			}
+		}
+	}
+}
