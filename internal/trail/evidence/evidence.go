@@ -1,0 +1,307 @@
+// Package evidence collects, from all records of a trail, the few that say something
+// about other calls: who was given which credentials, who opened a notebook, who
+// started a job, which query was granted which table.
+//
+// It guarantees that memory grows with those records alone (about 200 bytes for each
+// credential issued), not with the calls, and that the result does not depend on the
+// order of the records. It relies on these parts of CloudTrail's documentation and
+// published records: responseElements.credentials.accessKeyId of the STS calls names
+// the key that later calls carry in userIdentity.accessKeyId; a refused call has null
+// responseElements; lakeFormationRoleSessionName in additionalEventData of
+// GetDataAccess is the session name that S3 data events carry; Athena's audit context
+// is "{queryId: uuid}", which is not JSON.
+package evidence
+
+import (
+	"cmp"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/nbidentityd/nbidentityd/internal/trail/calls"
+	"github.com/nbidentityd/nbidentityd/internal/trail/record"
+)
+
+// Evidence is what was collected, each kind in order of time.
+type Evidence struct {
+	Issues   []Issue
+	Openings []Opening
+	Jobs     []Job
+	Streams  []Stream
+	Queries  []Query
+	Grants   []Grant
+	Sources  map[string]bool // every source identity that any call carried
+}
+
+// Issue is the issue of temporary credentials by STS.
+type Issue struct {
+	At      int64  // Unix seconds, which is also the session's creationDate
+	Key     string // the new access key id
+	Role    string // ARN with path, "" when no role was assumed
+	Session string // role session name
+	Unique  string // AROA...:session
+	Source  string // source identity that the new session carries
+	Address string // that the call came from
+	Caller  *calls.Caller
+	ID      string // of the event
+}
+
+// Opening is a presigned URL made to open a notebook.
+type Opening struct {
+	At     int64
+	Name   string // of the notebook instance or the user profile
+	Caller *calls.Caller
+	ID     string
+}
+
+// Job is a SageMaker job or pipeline that somebody started.
+type Job struct {
+	At         int64
+	Kind, Name string // such as training
+	ARN, Role  string // "" when unknown
+	Caller     *calls.Caller
+	ID         string
+}
+
+// Stream says that a session wrote the log of a job.
+type Stream struct {
+	Key string // of the session
+	Job string // name of the job
+	ID  string
+}
+
+// Query is an Athena query that was started.
+type Query struct {
+	At                            int64
+	Query                         string // its id
+	Text, WorkGroup, DatabaseName string
+	Caller                        *calls.Caller
+	ID                            string
+}
+
+// Grant is Lake Formation giving a query engine access to a table's data.
+type Grant struct {
+	At          int64
+	Query       string // id of the query, "" when the engine does not tell
+	Session     string // role session name of the S3 calls made under it, "" for data locations
+	Table       string // ARN
+	Permissions string // comma-separated
+	CellLevel   bool   // row or column filters applied
+	Engine      string // such as ATHENA
+	Caller      *calls.Caller
+	ID          string
+}
+
+// Collector collects evidence; each goroutine has its own.
+type Collector struct {
+	found   Evidence
+	strings map[string]string
+	callers map[calls.Caller]*calls.Caller
+}
+
+// NewCollector returns an empty collector.
+func NewCollector() *Collector {
+	return &Collector{
+		found:   Evidence{Sources: make(map[string]bool)},
+		strings: make(map[string]string),
+		callers: make(map[calls.Caller]*calls.Caller),
+	}
+}
+
+// Merge returns what all collectors found.
+func Merge(collectors ...*Collector) *Evidence {
+	all := &Evidence{Sources: make(map[string]bool)}
+	for _, c := range collectors {
+		all.Issues = append(all.Issues, c.found.Issues...)
+		all.Openings = append(all.Openings, c.found.Openings...)
+		all.Jobs = append(all.Jobs, c.found.Jobs...)
+		all.Streams = append(all.Streams, c.found.Streams...)
+		all.Queries = append(all.Queries, c.found.Queries...)
+		all.Grants = append(all.Grants, c.found.Grants...)
+		for source := range c.found.Sources {
+			all.Sources[source] = true
+		}
+	}
+	slices.SortFunc(all.Issues, func(a, b Issue) int {
+		return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.ID, b.ID), strings.Compare(a.Key, b.Key))
+	})
+	slices.SortFunc(all.Openings, func(a, b Opening) int { return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.ID, b.ID)) })
+	slices.SortFunc(all.Jobs, func(a, b Job) int { return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.ID, b.ID)) })
+	slices.SortFunc(all.Streams, func(a, b Stream) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(all.Queries, func(a, b Query) int { return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.ID, b.ID)) })
+	slices.SortFunc(all.Grants, func(a, b Grant) int { return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.ID, b.ID)) })
+	return all
+}
+
+// Add takes what a record says; c is the same record as a call.
+func (k *Collector) Add(r *record.Record, c *calls.Call) {
+	if source := c.Caller.Source; source != "" && !k.found.Sources[source] {
+		k.found.Sources[k.keep(source)] = true
+	}
+	switch c.Service {
+	case "sts.amazonaws.com":
+		k.issue(r, c)
+	case "sagemaker.amazonaws.com":
+		k.sagemaker(r, c)
+	case "athena.amazonaws.com":
+		k.query(r, c)
+	case "lakeformation.amazonaws.com":
+		k.grant(r, c)
+	case "logs.amazonaws.com":
+		k.stream(r, c)
+	}
+}
+
+// keep returns s in memory that is shared by all equal strings.
+func (k *Collector) keep(s string) string {
+	if kept, ok := k.strings[s]; ok {
+		return kept
+	}
+	s = strings.Clone(s)
+	k.strings[s] = s
+	return s
+}
+
+// caller returns the caller in memory that is shared by all its calls.
+func (k *Collector) caller(c *calls.Call) *calls.Caller {
+	if kept, ok := k.callers[c.Caller]; ok {
+		return kept
+	}
+	kept := c.Caller
+	for _, field := range []*string{
+		&kept.Type, &kept.Principal, &kept.ARN, &kept.Account, &kept.User, &kept.InvokedBy,
+		&kept.Source, &kept.Issuer, &kept.Person, &kept.Scope, &kept.Key,
+	} {
+		*field = k.keep(*field)
+	}
+	k.callers[kept] = &kept
+	return &kept
+}
+
+func (k *Collector) issue(r *record.Record, c *calls.Call) {
+	switch c.Action {
+	case "AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot", "GetSessionToken", "GetFederationToken":
+	default:
+		return
+	}
+	issue := Issue{
+		At: c.Time, Address: k.keep(c.Address), ID: strings.Clone(c.ID),
+		Key:    record.String(r.ResponseElements, "credentials", "accessKeyId"),
+		Unique: k.keep(record.String(r.ResponseElements, "assumedRoleUser", "assumedRoleId")),
+		Source: k.keep(record.String(r.ResponseElements, "sourceIdentity")),
+		Role:   k.keep(record.String(r.RequestParameters, "roleArn")),
+	}
+	if issue.Key == "" && issue.Unique == "" {
+		return // refused
+	}
+	if issue.Source == "" {
+		issue.Source = k.keep(record.String(r.RequestParameters, "sourceIdentity"))
+	}
+	issue.Session = record.String(r.RequestParameters, "roleSessionName")
+	if _, session, found := strings.Cut(issue.Unique, ":"); found && issue.Session == "" {
+		issue.Session = session
+	}
+	issue.Session = k.keep(issue.Session)
+	issue.Caller = k.caller(c)
+	k.found.Issues = append(k.found.Issues, issue)
+}
+
+// jobs maps the calls that start work to its kind and to the keys of its name and ARN.
+var jobs = map[string]struct{ kind, name, arn string }{
+	"CreateTrainingJob":             {"training", "trainingJobName", "trainingJobArn"},
+	"CreateProcessingJob":           {"processing", "processingJobName", "processingJobArn"},
+	"CreateTransformJob":            {"transform", "transformJobName", "transformJobArn"},
+	"CreateHyperParameterTuningJob": {"tuning", "hyperParameterTuningJobName", "hyperParameterTuningJobArn"},
+	"CreateAutoMLJob":               {"AutoML", "autoMLJobName", "autoMLJobArn"},
+	"CreateAutoMLJobV2":             {"AutoML", "autoMLJobName", "autoMLJobArn"},
+	"StartPipelineExecution":        {"pipeline", "pipelineName", "pipelineExecutionArn"},
+}
+
+func (k *Collector) sagemaker(r *record.Record, c *calls.Call) {
+	if c.Error != "" {
+		return
+	}
+	opening := Opening{At: c.Time, ID: strings.Clone(c.ID)}
+	switch c.Action {
+	case "CreatePresignedNotebookInstanceUrl":
+		opening.Name = record.String(r.RequestParameters, "notebookInstanceName")
+	case "CreatePresignedDomainUrl":
+		opening.Name = record.String(r.RequestParameters, "userProfileName")
+	default:
+		job, ok := jobs[c.Action]
+		if !ok {
+			return
+		}
+		name := record.String(r.RequestParameters, job.name)
+		if job.kind == "pipeline" && name == "" {
+			name = record.String(r.RequestParameters, "pipelineExecutionDisplayName")
+		}
+		role := record.String(r.RequestParameters, "roleArn")
+		if role == "" {
+			role = record.String(r.RequestParameters, "trainingJobDefinition", "roleArn")
+		}
+		k.found.Jobs = append(k.found.Jobs, Job{
+			At: c.Time, Kind: job.kind, Name: name, ARN: record.String(r.ResponseElements, job.arn), Role: k.keep(role), Caller: k.caller(c), ID: opening.ID,
+		})
+		return
+	}
+	if opening.Name != "" {
+		opening.Name, opening.Caller = k.keep(opening.Name), k.caller(c)
+		k.found.Openings = append(k.found.Openings, opening)
+	}
+}
+
+// stream takes the call by which a job's session opens its log, of which the name
+// begins with that of the job: /aws/sagemaker/TrainingJobs, job/algo-1-1234.
+func (k *Collector) stream(r *record.Record, c *calls.Call) {
+	if c.Action != "CreateLogStream" || c.Caller.Key == "" || !strings.HasPrefix(record.String(r.RequestParameters, "logGroupName"), "/aws/sagemaker/") {
+		return
+	}
+	job, _, found := strings.Cut(record.String(r.RequestParameters, "logStreamName"), "/")
+	if found && job != "" {
+		k.found.Streams = append(k.found.Streams, Stream{Key: k.keep(c.Caller.Key), Job: k.keep(job), ID: strings.Clone(c.ID)})
+	}
+}
+
+const maxText = 2000 // bytes of a query's text that are kept
+
+func (k *Collector) query(r *record.Record, c *calls.Call) {
+	id := record.String(r.ResponseElements, "queryExecutionId")
+	if c.Action != "StartQueryExecution" || id == "" {
+		return
+	}
+	text := record.String(r.RequestParameters, "queryString")
+	if len(text) > maxText {
+		text = strings.ToValidUTF8(text[:maxText], "") + "…"
+	}
+	k.found.Queries = append(k.found.Queries, Query{
+		At: c.Time, Query: strings.ToLower(id), Text: text, WorkGroup: k.keep(record.String(r.RequestParameters, "workGroup")),
+		DatabaseName: k.keep(record.String(r.RequestParameters, "queryExecutionContext", "database")), Caller: k.caller(c), ID: strings.Clone(c.ID),
+	})
+}
+
+var queryID = regexp.MustCompile(`(?i)queryId["']?\s*[:=]\s*["']?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})`)
+
+func (k *Collector) grant(r *record.Record, c *calls.Call) {
+	if c.Action != "GetDataAccess" || c.Error != "" {
+		return
+	}
+	grant := Grant{
+		At: c.Time, ID: strings.Clone(c.ID), Caller: k.caller(c),
+		Query:     record.String(r.RequestParameters, "querySessionContext", "queryId"),
+		Session:   k.keep(record.String(r.AdditionalEventData, "lakeFormationRoleSessionName")),
+		Engine:    k.keep(record.String(r.AdditionalEventData, "requesterService")),
+		Table:     k.keep(record.String(r.RequestParameters, "tableArn")),
+		CellLevel: string(record.Raw(r.RequestParameters, "cellLevelSecurityEnforced")) == "true",
+	}
+	if match := queryID.FindStringSubmatch(record.String(r.RequestParameters, "auditContext", "additionalAuditContext")); match != nil {
+		grant.Query = match[1]
+	}
+	grant.Query = strings.ToLower(grant.Query)
+	var permissions []string
+	for permission := range record.Elements(record.Raw(r.RequestParameters, "permissions")) {
+		permissions = append(permissions, record.String(permission))
+	}
+	grant.Permissions = k.keep(strings.Join(permissions, ","))
+	k.found.Grants = append(k.found.Grants, grant)
+}
