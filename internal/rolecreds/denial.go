@@ -1,0 +1,152 @@
+package rolecreds
+
+import (
+	"fmt"
+	"strings"
+)
+
+// denial is what an AccessDenied of STS says.
+//
+// The text is documented (IAM user guide, "Troubleshoot access denied error
+// messages"): User: ARN is not authorized to perform: ACTION on resource: ARN,
+// and then, not always, because no KIND policy allows the ACTION action, or
+// with an explicit deny in a KIND policy.
+type denial struct {
+	action   string // "sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession", or "" when the text has another shape
+	caller   string // ARN of the caller, or ""
+	explicit bool   // an explicit deny, as opposed to a missing allow
+	policy   string // one of policyKinds, or "" when STS does not say
+}
+
+// The kinds of policy that STS can blame.
+const (
+	kindTrust    = "role trust policy"
+	kindIdentity = "identity-based policy"
+)
+
+var policyKinds = []string{
+	kindTrust, kindIdentity, "service control policy", "resource control policy",
+	"permissions boundary", "session policy", "VPC endpoint policy",
+}
+
+// parseDenial reads the message of an AccessDenied. It never fails: what it
+// does not recognise stays empty.
+func parseDenial(message string) denial {
+	var d denial
+	head, tail, found := strings.Cut(message, " is not authorized to perform: ")
+	if !found {
+		return d
+	}
+	if caller, ok := strings.CutPrefix(head, "User: "); ok {
+		d.caller = caller
+	}
+	d.action, tail, _ = strings.Cut(tail, " ")
+	if _, reason, ok := strings.Cut(tail, " with an explicit deny in "); ok {
+		d.explicit = true
+		d.policy = policyKind(reason)
+	} else if _, reason, ok := strings.Cut(tail, " because no "); ok {
+		d.policy = policyKind(reason)
+	}
+	return d
+}
+
+// policyKind finds the kind that reason begins with, article or not.
+func policyKind(reason string) string {
+	for _, article := range []string{"an ", "a ", "the "} {
+		if s, ok := strings.CutPrefix(reason, article); ok {
+			reason = s
+			break
+		}
+	}
+	for _, kind := range policyKinds {
+		if len(reason) >= len(kind) && strings.EqualFold(reason[:len(kind)], kind) {
+			return kind
+		}
+	}
+	return ""
+}
+
+// base is the role of the caller, when it is an assumed role. The path of the
+// role is not on the wire, so only the target itself is known with its path.
+func (d denial) base(target role) (arn string, ok bool) {
+	_, rest, _ := strings.Cut(d.caller, ":assumed-role/")
+	name, session, found := strings.Cut(rest, "/")
+	parts := strings.SplitN(d.caller, ":", 6)
+	if !found || name == "" || session == "" || len(parts) != 6 ||
+		!onlyNameChars(name) || !onlyNameChars(parts[1]) || !onlyNameChars(parts[4]) {
+		return "", false
+	}
+	if name == target.name && parts[4] == target.account {
+		return target.arn, true
+	}
+	return fmt.Sprintf("arn:%s:iam::%s:role/%s", parts[1], parts[4], name), true
+}
+
+// reason says in a few words who refused.
+func (d denial) reason() string {
+	switch {
+	case d.policy == "" && d.explicit:
+		return "an explicit deny forbids it"
+	case d.policy == "":
+		return "STS does not say which policy is missing"
+	case d.explicit:
+		return "an explicit deny in a " + d.policy + " forbids it"
+	default:
+		return "no " + d.policy + " allows it"
+	}
+}
+
+// remedy says what to change so that target can be assumed. wanted is the
+// action that was refused, sourceIdentity the value it was asked for.
+func (d denial) remedy(target role, wanted, sourceIdentity string) string {
+	base, known := d.base(target)
+	if !known {
+		base = "(the role of this notebook)"
+	}
+	trust := fmt.Sprintf("add to the trust policy of %s the statement %s", target.arn, trustStatement(target, base, known, wanted, sourceIdentity))
+	identity := fmt.Sprintf(`add to the permissions of %s the statement {"Effect":"Allow","Action":%q,"Resource":%q}`, base, wanted, target.arn)
+	self := base == target.arn
+	switch {
+	case d.explicit:
+		where := "a policy"
+		if d.policy != "" {
+			where = "a " + d.policy
+		}
+		who := base
+		if !self {
+			who += " or " + target.arn
+		}
+		return fmt.Sprintf("find the Deny for %s in %s that applies to %s and exempt this call from it; an Allow elsewhere cannot outweigh it", wanted, where, who)
+	case d.policy == kindTrust:
+		return trust
+	case d.policy == kindIdentity:
+		return identity
+	case d.policy != "":
+		return fmt.Sprintf("let the %s that applies to %s allow %s on %s", d.policy, base, wanted, target.arn)
+	case self: // it exists: the caller is one of its sessions
+		return trust + "; and " + identity
+	default:
+		return fmt.Sprintf("check that the role exists (a role that does not is refused with the same text); %s; and %s", trust, identity)
+	}
+}
+
+// trustStatement lets base do wanted to target. The account is the principal
+// and the role a condition, since a role cannot name itself as the principal
+// of its own trust policy when it is created.
+func trustStatement(target role, base string, known bool, wanted, sourceIdentity string) string {
+	principal := target.account
+	var conditions []string
+	if known {
+		principal = strings.SplitN(base, ":", 6)[4]
+		conditions = append(conditions, fmt.Sprintf(`"ArnEquals":{"aws:PrincipalArn":%q}`, base))
+	}
+	if wanted == actionSetSourceIdentity {
+		conditions = append(conditions, fmt.Sprintf(`"StringEquals":{"sts:SourceIdentity":%q}`, sourceIdentity))
+	}
+	condition := ""
+	if len(conditions) > 0 {
+		condition = fmt.Sprintf(`,"Condition":{%s}`, strings.Join(conditions, ","))
+	}
+	return fmt.Sprintf(`{"Effect":"Allow","Principal":{"AWS":"arn:%s:iam::%s:root"},"Action":%q%s}`,
+		target.partition, principal, wanted, condition)
+}
