@@ -46,9 +46,13 @@ func (a *Account) Admin() http.Handler {
 			if err != nil {
 				status, v = http.StatusBadRequest, map[string]string{"error": err.Error()}
 			}
+			body, err := json.Marshal(v)
+			if err != nil { // every value here can be rendered
+				status, body = http.StatusInternalServerError, []byte(`{"error":"rendering the answer"}`)
+			}
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(status)
-			_ = json.NewEncoder(w).Encode(v) // the client has gone; nobody is left to tell
+			_, _ = w.Write(append(body, '\n')) // the client has gone; nobody is left to tell
 		})
 	}
 	handle("GET /rejections", func(*http.Request) (any, error) { return a.Rejections(), nil })
@@ -173,9 +177,14 @@ func (a *Account) adminPutRole(r *http.Request) (any, error) {
 		role = scenario.Role{Name: name}
 	}
 	before := role
-	role.Policies, role.Tags = nil, nil // a list or map in the request replaces, never merges
+	// What the request holds replaces, and never merges with, what was there;
+	// the decoder would even write into the stored policy's bytes.
+	role.Trust, role.Policies, role.Tags = nil, nil, nil
 	if err := strict(r.Body, &role); err != nil {
 		return nil, err
+	}
+	if role.Trust == nil {
+		role.Trust = before.Trust
 	}
 	if role.Policies == nil {
 		role.Policies = before.Policies

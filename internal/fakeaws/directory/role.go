@@ -1,8 +1,10 @@
 package directory
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,6 +46,11 @@ func (r *Role) Managed(arn string) (iameval.Policy, bool) {
 
 // buildLocked parses a role's documents.
 func (d *Directory) buildLocked(r scenario.Role, id string, created time.Time) (*Role, error) {
+	r.Trust = bytes.Clone(r.Trust) // the caller may go on using its bytes
+	r.Policies = slices.Clone(r.Policies)
+	for i := range r.Policies {
+		r.Policies[i].Document = bytes.Clone(r.Policies[i].Document)
+	}
 	role := &Role{
 		Name: r.Name, ID: id, ARN: d.roleARN(r.Path, r.Name), Tags: r.Tags,
 		MaxSession: time.Duration(r.MaxSessionSeconds) * time.Second,
