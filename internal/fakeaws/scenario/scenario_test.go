@@ -113,7 +113,7 @@ func TestLoad(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add(defaultJSON)
+	f.Add([]byte(`{"account_id":"111122223333","roles":[{"name":"R","trust":{},"tags":{"a":"b"}}],"notebooks":[{"name":"n","role":"R"}],"domain":{"id":"d-x","user_role":"R"},"profiles":[{"name":"p"}],"spaces":[{"name":"s","owner":"p","sharing":"Private"}],"apps":[{"name":"a","type":"JupyterLab","space":"s"}]}`))
 	f.Add([]byte(`{"roles":[{"name":"R","trust":{}}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := Parse("f", data)
