@@ -20,6 +20,8 @@ import (
 //	GET    /rejections            calls refused before authentication
 //	POST   /flush                 {"dir"}: write the trail as CloudTrail delivers it
 //	*      /faults                see fault.Set.Admin
+//	GET    /secrets               every secret key and token issued: for
+//	                              searching logs
 //	GET    /scenario              the account as it is now
 //	GET    /container-paths       app → AWS_CONTAINER_CREDENTIALS_RELATIVE_URI
 //	GET    /roles/{name}          one role
@@ -56,6 +58,7 @@ func (a *Account) Admin() http.Handler {
 		})
 	}
 	handle("GET /rejections", func(*http.Request) (any, error) { return a.Rejections(), nil })
+	handle("GET /secrets", func(*http.Request) (any, error) { return a.directory.Secrets(), nil })
 	handle("GET /scenario", func(*http.Request) (any, error) { return a.snapshot(), nil })
 	handle("GET /container-paths", func(*http.Request) (any, error) { return a.ContainerPaths(), nil })
 	handle("POST /flush", a.adminFlush)

@@ -223,6 +223,18 @@ func (d *Directory) Revoke(s *Session) {
 	delete(d.sessions, s.KeyID)
 }
 
+// Secrets returns the secret key and the token of every session that is known,
+// for tests that search what other programs wrote.
+func (d *Directory) Secrets() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	secrets := make([]string, 0, 2*len(d.sessions))
+	for _, s := range d.sessions {
+		secrets = append(secrets, s.Secret, s.Token)
+	}
+	return secrets
+}
+
 // Expire ends a session at the time now.
 func (d *Directory) Expire(s *Session, now time.Time) {
 	d.mu.Lock()
