@@ -9,7 +9,7 @@ FUZZTIME    ?= 10s
 # A test process under the race detector otherwise sleeps a second at its end.
 export GORACE = atexit_sleep_ms=1
 
-.PHONY: help build whoami demo test race check fmt vet staticcheck shellcheck tidy interop bench fuzz clean
+.PHONY: help build whoami hello demo test race check fmt vet staticcheck shellcheck tidy interop bench fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,7 +51,10 @@ tidy:
 interop: whoami ## real clients in a real kernel, in a network namespace (root; installs what it needs)
 	@$(GO) run ./internal/lab/interop -bin bin
 
-bench: build ## what the daemon costs; one line a figure
+hello: build
+	@$(BUILD) -o bin/hello ./internal/lab/bench/hello
+
+bench: hello ## what the daemon costs; one line a figure
 	@$(GO) run ./internal/lab/bench -bin bin
 
 fuzz: ## every fuzz target for FUZZTIME
