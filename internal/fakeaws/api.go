@@ -53,6 +53,7 @@ func (a *Account) serveAPI(w http.ResponseWriter, r *http.Request) {
 	id := newUUID()
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	service := serviceOf(r)
+	w.Header().Set("Date", a.now(service).Format(http.TimeFormat)) // clients mend their clock by it
 	call, parseErr := wire.Parse(r, body, service)
 	if err != nil {
 		var large *http.MaxBytesError

@@ -163,12 +163,12 @@ func TestFaultsInABubble(t *testing.T) {
 		base := aws.NewCredentialsCache(baseCredentials(a, "alice-nb"))
 		client := stsClient(a, "alice-nb", base)
 		callerARN(t, client)
-		call := func(limit time.Duration) (error, time.Duration) {
+		call := func(limit time.Duration) (time.Duration, error) {
 			ctx, cancel := context.WithTimeout(context.Background(), limit)
 			defer cancel()
 			start := time.Now()
 			_, err := client.GetCallerIdentity(ctx, nil)
-			return err, time.Since(start)
+			return time.Since(start), err
 		}
 		set := func(f fault.Fault) {
 			t.Helper()
@@ -179,33 +179,33 @@ func TestFaultsInABubble(t *testing.T) {
 		}
 		before := len(a.Records())
 		set(fault.Fault{Service: "sts", Kind: fault.Hang})
-		if err, took := call(time.Minute); !errors.Is(err, context.DeadlineExceeded) || took != time.Minute {
+		if took, err := call(time.Minute); !errors.Is(err, context.DeadlineExceeded) || took != time.Minute {
 			t.Errorf("hang: %v after %v", err, took)
 		}
 		set(fault.Fault{Service: "sts", Kind: fault.Latency, Duration: 3 * time.Second})
-		if err, took := call(time.Minute); err != nil || took != 3*time.Second {
+		if took, err := call(time.Minute); err != nil || took != 3*time.Second {
 			t.Errorf("latency: %v after %v", err, took)
 		}
 		set(fault.Fault{Service: "sts", Kind: fault.Refuse})
-		if err, _ := call(time.Minute); !errors.Is(err, syscall.ECONNREFUSED) {
+		if _, err := call(time.Minute); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("refuse: %v", err)
 		}
 		set(fault.Fault{Service: "sts", Kind: fault.Throttle, Count: 1})
-		err, _ := call(time.Minute)
+		_, err := call(time.Minute)
 		if code, message := codeOf(t, err); code != "Throttling" || message != "Rate exceeded" {
 			t.Errorf("throttle: %s: %s", code, message)
 		}
 		set(fault.Fault{Service: "sts", Kind: fault.Failure, Status: 500})
-		err, _ = call(time.Minute)
+		_, err = call(time.Minute)
 		if code, _ := codeOf(t, err); code != "InternalFailure" {
 			t.Errorf("5xx: %s", code)
 		}
 		set(fault.Fault{Service: "sts", Kind: fault.Truncated})
-		if err, _ := call(time.Minute); err == nil {
+		if _, err := call(time.Minute); err == nil {
 			t.Error("half an answer was accepted")
 		}
 		set(fault.Fault{Service: "sts", Kind: fault.ClockSkew, Duration: time.Hour})
-		err, _ = call(time.Minute)
+		_, err = call(time.Minute)
 		if code, _ := codeOf(t, err); code != "SignatureDoesNotMatch" {
 			t.Errorf("clock skew: %s", code)
 		}
@@ -214,12 +214,28 @@ func TestFaultsInABubble(t *testing.T) {
 			t.Error("a failing metadata service gave credentials")
 		}
 		a.Faults.Clear("", "")
-		callerARN(t, client)
+		callerARN(t, stsClient(a, "alice-nb", base)) // the old client has mended its clock
 		// latency, half an answer, and the last one have reached the service
 		if n := len(a.Records()) - before; n != 3 {
 			t.Errorf("%d records, want 3", n)
 		}
 	})
+}
+
+// TestClientsMendTheirClock: the answer's date lets the SDK's retry succeed.
+func TestClientsMendTheirClock(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	base := aws.NewCredentialsCache(baseCredentials(a, "alice-nb"))
+	if _, err := base.Retrieve(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	a.SetClockOffset(2 * time.Hour)
+	c := sts.New(sts.Options{Region: "us-east-1", HTTPClient: on(a, "alice-nb"), Credentials: base})
+	callerARN(t, c)
+	if n := len(a.Rejections()); n != 1 {
+		t.Errorf("%d rejected tries, want 1", n)
+	}
 }
 
 // TestLoopback is the same account over real sockets.
