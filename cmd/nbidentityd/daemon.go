@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -70,10 +71,13 @@ func (d *daemon) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	set := metrics.NewSet()
+	d.register(set)
 	server := credserver.New(credserver.Config{
 		Credentials: d,
 		Status:      d.report,
 		AllowUIDs:   d.uids(),
+		Metrics:     set,
 		Version:     version,
 		Log:         d.log,
 	})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,6 +37,7 @@ import (
 //	daemon start|stop|kill|hup|gone   the daemon under nb.toml; its log is daemon.log
 //	admin METHOD PATH [BODY]          fakeaws' controls
 //	trail FILE                        write the trail so far, as JSON lines
+//	metrics FILE                      write the daemon's metrics
 //	until REGEXP COMMAND...           run a command until its output matches
 //
 // When a script ends, no file that it leaves may hold a secret.
@@ -47,10 +49,11 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       os.Getenv("UPDATE") != "",
 		Setup:               setUp,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"daemon": cmdDaemon,
-			"admin":  cmdAdmin,
-			"trail":  cmdTrail,
-			"until":  cmdUntil,
+			"daemon":  cmdDaemon,
+			"admin":   cmdAdmin,
+			"trail":   cmdTrail,
+			"metrics": cmdMetrics,
+			"until":   cmdUntil,
 		},
 	})
 }
@@ -298,12 +301,24 @@ func cmdAdmin(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdTrail(ts *testscript.TestScript, _ bool, args []string) {
-	resp, err := http.Get(ts.Getenv("ADMIN") + "/trail")
+	save(ts, http.DefaultClient, ts.Getenv("ADMIN")+"/trail", args[0])
+}
+
+func cmdMetrics(ts *testscript.TestScript, _ bool, args []string) {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", ts.MkAbs("nb.sock"))
+	}
+	save(ts, &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}, "http://nb/metrics", args[0])
+}
+
+// save writes what a URL answers to a file of the script.
+func save(ts *testscript.TestScript, client *http.Client, url, file string) {
+	resp, err := client.Get(url)
 	ts.Check(err)
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
 	ts.Check(err)
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(file), data, 0o600))
 }
 
 // cmdUntil leaves the output of the last attempt to stdout and stderr.
