@@ -11,6 +11,12 @@
 // who made it. Codes, statuses, texts and the order of the checks are those of
 // the published recordings of live STS; see the packages below this one.
 //
+// Where AWS documents nothing, it chooses: a changed source identity is refused
+// as AccessDenied on sts:SetSourceIdentity; SageMaker's own AssumeRole record
+// names the assumed user, and its sessions show no ec2RoleDelivery; violated
+// constraints come in the order of the API model; ARNs keep the case of names;
+// the words of SageMaker's ResourceNotFound.
+//
 // It does not do anything: jobs do not run, uploads are discarded, no call
 // changes the account. It does not know resource policies, service control
 // policies or permissions boundaries. Time is time.Now plus an offset that the
