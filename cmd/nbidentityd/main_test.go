@@ -34,7 +34,7 @@ import (
 //
 // and the commands
 //
-//	daemon start|stop|kill|hup|gone   the daemon under nb.toml; its log is daemon.log
+//	daemon start|stop|kill|hup|gone|private  the daemon under nb.toml; its log is daemon.log
 //	admin METHOD PATH [BODY]          fakeaws' controls
 //	trail FILE                        write the trail so far, as JSON lines
 //	metrics FILE                      write the daemon's metrics
@@ -265,7 +265,7 @@ func (p *process) end(ts *testscript.TestScript, neg bool) {
 func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	p := ts.Value(processKey{}).(*process)
 	if len(args) != 1 {
-		ts.Fatalf("usage: daemon start|stop|kill|hup|gone")
+		ts.Fatalf("usage: daemon start|stop|kill|hup|gone|private")
 	}
 	switch args[0] {
 	case "start":
@@ -277,6 +277,21 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 		p.end(ts, neg)
 	case "kill":
 		p.kill()
+	case "private":
+		// As somebody of the daemon's own uid, without root's rights.
+		pid := p.cmd.Process.Pid
+		limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+		ts.Check(err)
+		if !regexp.MustCompile(`(?m)^Max core file size +0 +0 `).Match(limits) {
+			ts.Fatalf("the daemon may leave a core file:\n%s", limits)
+		}
+		mem, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", pid), os.O_RDONLY, 0)
+		if err == nil {
+			mem.Close()
+			if os.Getuid() != 0 {
+				ts.Fatalf("the daemon's memory can be read by its own uid")
+			}
+		}
 	case "hup":
 		ts.Check(p.cmd.Process.Signal(syscall.SIGHUP))
 	default:

@@ -36,6 +36,9 @@ func runDaemon(ctx context.Context, p program, args []string) error {
 	if check {
 		return checkRun(p, set, path)
 	}
+	if err := keepMemoryPrivate(); err != nil {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
 	defer stop()
 	hangup := make(chan os.Signal, 1)
