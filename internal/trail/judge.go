@@ -146,31 +146,36 @@ func (x *Index) judgeService(s *session, source string) *verdict {
 	return &verdict{name: s.Caller.InvokedBy, kind: Service, confidence: High}
 }
 
-// withSource decides about a session whose caller is known, when it carries a source
-// identity that the caller did not have to have. Users and services may speak for
-// others, but not for a notebook; a notebook has no other name.
+// withSource decides about a session whose caller is known, when it was given a name
+// that the caller did not have to give: a source identity, or a session name that is a
+// notebook's. Users and services may speak for others, but not for a notebook; a
+// notebook has no other name.
 func (x *Index) withSource(s *session, caller *verdict, source string) *verdict {
+	given := source
+	if name := x.name(s.Session); given == "" && x.notebooks[name] {
+		given = name
+	}
 	switch {
-	case source == "" || source == caller.name:
+	case given == "" || given == caller.name || caller.conflict != nil:
 		return caller
-	case caller.conflict != nil:
+	case source == "" && (caller.name == "" || caller.confidence == Low):
 		return caller
 	case caller.name == "" || caller.confidence == Low:
 		return &verdict{name: source, kind: Notebook, confidence: High}
 	case caller.kind == Notebook:
-		return x.denied(ChangedSource, s, caller, source)
-	case x.notebooks[source]:
-		return x.denied(Impersonation, s, caller, source)
+		return x.denied(ChangedName, s, caller, given)
+	case x.notebooks[given]:
+		return x.denied(Impersonation, s, caller, given)
 	}
 	return &verdict{name: source, kind: Notebook, confidence: High}
 }
 
 // denied decides for the caller and against the name that it claimed.
-func (x *Index) denied(kind ConflictKind, s *session, caller *verdict, source string) *verdict {
+func (x *Index) denied(kind ConflictKind, s *session, caller *verdict, given string) *verdict {
 	v := *caller
-	v.claimed = source
+	v.claimed = given
 	v.confidence = Medium
-	v.conflict = x.conflict(conflictID{kind, s.Caller.Key, source, caller.name}, s, source)
+	v.conflict = x.conflict(conflictID{kind, s.Caller.Key, given, caller.name}, s, given)
 	return &v
 }
 

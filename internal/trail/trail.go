@@ -147,7 +147,7 @@ const (
 	TwoNames      ConflictKind = "two_names"       // one base key claimed two names
 	OtherAddress  ConflictKind = "foreign_address" // a name was claimed from another notebook's address
 	Impersonation ConflictKind = "impersonation"   // a notebook's name was claimed by something that is no notebook
-	ChangedSource ConflictKind = "changed_source"  // a notebook's session claimed a source identity of another name
+	ChangedName   ConflictKind = "changed_name"    // a notebook's session claimed another name further on
 )
 
 // Conflict is an alarm: somebody claimed a name that other evidence denies.
@@ -175,7 +175,7 @@ func (c *Conflict) Text() string {
 		return c.Names[0] + " was claimed from an address that is " + c.Owner + "'s"
 	case Impersonation:
 		return "the notebook name " + c.Names[0] + " was claimed by " + c.Owner + ", which is no notebook"
-	case ChangedSource:
+	case ChangedName:
 		return "a session of " + c.Owner + " claimed the name " + c.Names[0]
 	}
 	return string(c.Kind) + ": " + names

@@ -233,13 +233,17 @@ func TestForgeries(t *testing.T) {
 			append(honest(own), issue(now, user("mallory"), "alice-nb", "FAKE", "alice-nb")), by(role("alice-nb", "FAKE", now), "alice-nb"),
 			Answer{Name: "mallory", Kind: User, Rung: RungKey, Confidence: Medium, Claimed: "alice-nb"}, []ConflictKind{Impersonation},
 		},
+		"by a user, as session name": {
+			append(honest(own), issue(now, user("mallory"), "alice-nb", "FAKE", "")), role("alice-nb", "FAKE", now),
+			Answer{Name: "mallory", Kind: User, Rung: RungKey, Confidence: Medium, Claimed: "alice-nb"}, []ConflictKind{Impersonation},
+		},
 		"by a session of another notebook": {
 			append(honest(own), issue(now, machine("BASE-S"), "sam-nb", "KEY-S", ""), issue(now+1, role("sam-nb", "KEY-S", now), "alice-nb", "FAKE", "alice-nb")), by(role("alice-nb", "FAKE", now+1), "alice-nb"),
-			Answer{Name: "sam-nb", Kind: Notebook, Rung: RungKey, Confidence: Medium, Claimed: "alice-nb"}, []ConflictKind{ChangedSource},
+			Answer{Name: "sam-nb", Kind: Notebook, Rung: RungKey, Confidence: Medium, Claimed: "alice-nb"}, []ConflictKind{ChangedName},
 		},
 		"by a session that calls itself SageMaker": {
 			append(honest(own), issue(now, machine("BASE-S"), "sam-nb", "KEY-S", ""), issue(now+1, role("sam-nb", "KEY-S", now), "SageMaker", "FAKE", ""), issue(now+2, role("SageMaker", "FAKE", now+1), "alice-nb", "FAKE2", "")),
-			role("alice-nb", "FAKE2", now+2), name("sam-nb", RungKey, Medium), nil,
+			role("alice-nb", "FAKE2", now+2), Answer{Name: "sam-nb", Kind: Notebook, Rung: RungKey, Confidence: Medium, Claimed: "alice-nb"}, []ConflictKind{ChangedName},
 		},
 	}
 	for label, test := range tests {
@@ -278,7 +282,7 @@ func TestConflictsInWords(t *testing.T) {
 		{Conflict{Kind: TwoNames, Names: []string{"a", "b"}, Owner: "b"}, "one base key claimed the names a and b; by its address it is b's"},
 		{Conflict{Kind: OtherAddress, Names: []string{"a"}, Owner: "b"}, "a was claimed from an address that is b's"},
 		{Conflict{Kind: Impersonation, Names: []string{"a"}, Owner: "ops"}, "the notebook name a was claimed by ops, which is no notebook"},
-		{Conflict{Kind: ChangedSource, Names: []string{"a"}, Owner: "b"}, "a session of b claimed the name a"},
+		{Conflict{Kind: ChangedName, Names: []string{"a"}, Owner: "b"}, "a session of b claimed the name a"},
 	} {
 		if got := test.conflict.Text(); got != test.want {
 			t.Errorf("%q, want %q", got, test.want)
@@ -377,6 +381,36 @@ func TestJobs(t *testing.T) {
 		if diff := cmp.Diff(test.want, x.Who(&calls.Call{Caller: test.caller})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", label, diff)
 		}
+	}
+}
+
+func TestTree(t *testing.T) {
+	t.Parallel()
+	e := &evidence.Evidence{Issues: []evidence.Issue{
+		issue(100, machine("BASE-A"), "alice-nb", "KEY-A", "alice-nb"),
+		issue(100, calls.Caller{Type: "AWSService", InvokedBy: "sagemaker.amazonaws.com"}, "SageMaker", "BASE-B", ""),
+		issue(150, machine("BASE-B"), "bob-nb", "KEY-B", ""),
+		etlIssue(200, role("alice-nb", "KEY-A", 100), "etl-run", "K1", ""), etlIssue(300, etl("etl-run", "K1", 200), "deep", "K2", ""),
+		issue(500, machine("BASE-A"), "alice-nb", "KEY-A2", "alice-nb"), etlIssue(50, user("ops"), "x", "K3", ""),
+		etlIssue(1, etl("a", "K5", 2), "a", "K6", ""), etlIssue(2, etl("a", "K6", 1), "a", "K5", ""),
+	}}
+	var got []string
+	var walk func(indent string, nodes []*Node)
+	walk = func(indent string, nodes []*Node) {
+		for _, n := range nodes {
+			got = append(got, fmt.Sprintf("%s%s %s %s", indent, n.Key, n.Session, n.Answer.Name))
+			walk(indent+"  ", n.Children)
+		}
+	}
+	walk("", NewIndex(e, Config{}).Tree())
+	want := []string{
+		"BASE-A SageMaker alice-nb", "  KEY-A alice-nb alice-nb", "    K1 etl-run alice-nb", "      K2 deep alice-nb", "  KEY-A2 alice-nb alice-nb",
+		"BASE-B SageMaker bob-nb", "  KEY-B bob-nb bob-nb",
+		"AKIAopsEXAMPLE ops ops", "  K3 x ops",
+		"K6 a ", "  K5 a ", "K5 a ", "  K6 a ",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -1,0 +1,85 @@
+package trail
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/nbidentityd/nbidentityd/internal/trail/calls"
+)
+
+// Node is a set of credentials, with those that were obtained by it.
+type Node struct {
+	At       int64  // when they were issued, Unix seconds; 0 when not in the trail
+	Key      string // access key id
+	Role     string // ARN, "" for a user's own
+	Session  string // role session name, or the user
+	Address  string // that asked for them
+	Answer   Answer // who holds them
+	Children []*Node
+}
+
+// Tree returns all credentials that were issued, and those that asked for them, as
+// trees of chains, the latest root first.
+func (x *Index) Tree() []*Node {
+	nodes := make([]*Node, len(x.sessions))
+	for i := range x.sessions {
+		s := &x.sessions[i]
+		nodes[i] = &Node{At: s.At, Key: s.Key, Role: s.Role, Session: s.Session, Address: s.Address, Answer: s.verdict.answer(RungKey)}
+	}
+	var roots []*Node
+	outside := make(map[calls.Caller]*Node) // holders of credentials that were issued elsewhere
+	for i := range x.sessions {
+		s := &x.sessions[i]
+		switch {
+		case s.parent != none && !x.circular(int32(i)):
+			parent := nodes[s.parent]
+			parent.Children = append(parent.Children, nodes[i])
+			continue
+		case byService(s.Caller):
+			roots = append(roots, nodes[i])
+			continue
+		}
+		holder := outside[*s.Caller]
+		if holder == nil {
+			c := s.Caller
+			answer := x.caller(c)
+			holder = &Node{Key: c.Key, Role: c.Issuer, Session: c.Session(), Answer: answer}
+			if holder.Session == "" {
+				holder.Session = answer.Name
+			}
+			outside[*s.Caller] = holder
+			roots = append(roots, holder)
+		}
+		holder.Children = append(holder.Children, nodes[i])
+	}
+	slices.SortStableFunc(roots, func(a, b *Node) int {
+		if at := latest(b) - latest(a); at != 0 {
+			return int(max(-1, min(1, at)))
+		}
+		return strings.Compare(a.Key+a.Session, b.Key+b.Session)
+	})
+	return roots
+}
+
+// circular reports whether following a session's origin comes back to itself.
+func (x *Index) circular(i int32) bool {
+	slow, fast := i, i
+	for {
+		for range 2 {
+			if fast = x.sessions[fast].parent; fast == none {
+				return false
+			}
+		}
+		if slow = x.sessions[slow].parent; slow == fast {
+			return true
+		}
+	}
+}
+
+// latest is when credentials were issued, or the first that they asked for.
+func latest(n *Node) int64 {
+	if n.At == 0 && len(n.Children) > 0 {
+		return n.Children[0].At
+	}
+	return n.At
+}
