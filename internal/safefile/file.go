@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,16 @@ type Version struct {
 	size         int64
 	mtime, ctime unix.Timespec
 }
+
+// Owner is whose a file is and its permission bits.
+type Owner struct {
+	UID  int         `json:"uid"`
+	GID  int         `json:"gid"`
+	Mode os.FileMode `json:"mode"`
+}
+
+// Owner returns whose the file was.
+func (v Version) Owner() Owner { return Owner{v.UID, v.GID, v.Mode} }
 
 // Exists reports whether there was a file.
 func (v Version) Exists() bool { return v.ino != 0 }
@@ -35,27 +46,12 @@ func version(st *unix.Stat_t) Version {
 // a single name and readable by others or by the user's group. Else root could
 // be made to reveal a file that was linked or renamed into the directory.
 func (d *Dir) Read(name string, limit int64) ([]byte, Version, error) {
-	path, err := d.join(name)
+	f, st, err := d.open(name)
 	if err != nil {
 		return nil, Version{}, err
 	}
-	// O_NONBLOCK, because opening a pipe would wait for a writer.
-	fd, err := openat(d.fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) {
-		return nil, Version{}, fmt.Errorf("reading %s: %w", path, ErrNotRegular)
-	}
-	if err != nil {
-		return nil, Version{}, fmt.Errorf("reading %s: %w", path, err)
-	}
-	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, Version{}, fmt.Errorf("inspecting %s: %w", path, err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, Version{}, fmt.Errorf("reading %s: %w", path, ErrNotRegular)
-	}
+	path := f.Name()
 	readable := st.Mode&0o004 != 0 || st.Mode&0o040 != 0 && int(st.Gid) == d.gid
 	if int(st.Uid) != d.uid && (st.Uid != 0 || st.Nlink != 1 || !readable) {
 		return nil, Version{}, fmt.Errorf("reading %s: %w: uid %d, mode %o", path, ErrForeign, st.Uid, st.Mode&0o777)
@@ -83,12 +79,22 @@ func (d *Dir) Read(name string, limit int64) ([]byte, Version, error) {
 // place also counts as a change. After every other error the old file is still
 // there, whole.
 func (d *Dir) Replace(name string, old Version, data []byte) (Version, error) {
+	owner := Owner{d.uid, d.gid, 0o600}
+	if old.Exists() {
+		owner = old.Owner()
+	}
+	return d.ReplaceAs(name, old, owner, data)
+}
+
+// ReplaceAs is Replace with a new owner. The user cannot open a file that is to
+// be somebody else's for writing at any moment.
+func (d *Dir) ReplaceAs(name string, old Version, owner Owner, data []byte) (Version, error) {
 	path, err := d.join(name)
 	if err != nil {
 		return Version{}, err
 	}
 	for range attempts {
-		v, err := d.replace(name, path, old, data)
+		v, err := d.replace(name, path, old, owner, data)
 		if !errors.Is(err, ErrContended) {
 			return v, err
 		}
@@ -96,8 +102,8 @@ func (d *Dir) Replace(name string, old Version, data []byte) (Version, error) {
 	return Version{}, fmt.Errorf("writing %s: %w", path, ErrContended)
 }
 
-func (d *Dir) replace(name, path string, old Version, data []byte) (v Version, err error) {
-	temp := RandomName("." + name + ".nbidentityd-")
+func (d *Dir) replace(name, path string, old Version, owner Owner, data []byte) (v Version, err error) {
+	temp := RandomName(tempPrefix(name))
 	fd, err := openat(d.fd, temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return Version{}, fmt.Errorf("creating a temporary file beside %s: %w", path, err)
@@ -116,7 +122,7 @@ func (d *Dir) replace(name, path string, old Version, data []byte) (v Version, e
 	if _, err := f.Write(data); err != nil {
 		return Version{}, fmt.Errorf("writing %s: %w", path, err)
 	}
-	if err := d.dress(fd, old); err != nil {
+	if err := d.dress(fd, owner); err != nil {
 		return Version{}, fmt.Errorf("setting owner and mode of %s: %w", path, err)
 	}
 	if err := f.Sync(); err != nil {
@@ -156,17 +162,14 @@ func (d *Dir) current(name string) (Version, error) {
 
 // dress gives the fresh inode its owner and mode. Without root the group may
 // be beyond us; then the group gets no access.
-func (d *Dir) dress(fd int, old Version) error {
-	uid, gid, mode := d.uid, d.gid, os.FileMode(0o600)
-	if old.Exists() {
-		uid, gid, mode = old.UID, old.GID, old.Mode
-	}
+func (d *Dir) dress(fd int, owner Owner) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	if int(st.Uid) != uid || int(st.Gid) != gid {
-		err := unix.Fchown(fd, uid, gid)
+	mode := owner.Mode
+	if int(st.Uid) != owner.UID || int(st.Gid) != owner.GID {
+		err := unix.Fchown(fd, owner.UID, owner.GID)
 		if errors.Is(err, unix.EPERM) && os.Geteuid() != 0 {
 			mode &^= 0o070
 		} else if err != nil {
@@ -175,3 +178,31 @@ func (d *Dir) dress(fd int, old Version) error {
 	}
 	return unix.Fchmod(fd, uint32(mode))
 }
+
+func tempPrefix(name string) string { return "." + name + ".nbidentityd-" }
+
+// Sweep removes the temporary files of name that a killed process has left.
+// It must not run beside a Replace of the same name.
+func (d *Dir) Sweep(name string) error {
+	fd, err := openat(d.fd, ".", dirFlags, 0)
+	if err != nil {
+		return opening(d.path, err)
+	}
+	f := os.NewFile(uintptr(fd), d.path)
+	defer f.Close()
+	names, err := f.Readdirnames(maxSweep)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("listing %s: %w", d.path, err)
+	}
+	for _, n := range names {
+		if suffix, ours := strings.CutPrefix(n, tempPrefix(name)); ours && len(suffix) == len(RandomName("")) {
+			if err := d.Remove(n); err != nil && !errors.Is(err, unix.ENOENT) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// maxSweep bounds what a user can make us read.
+const maxSweep = 1 << 14

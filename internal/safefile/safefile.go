@@ -9,12 +9,18 @@
 // meanwhile, no file outside the opened directory is read, written or changed
 // in owner or mode, and the file is either the old or the new version.
 //
+// Where the file system and the capabilities allow it, a file and the directory
+// can be locked by the immutable flag, which is read and set on descriptors
+// only. Only a file that this package has made for another owner than the user
+// is locked: whoever opened a file for writing before it was locked can go on
+// writing on XFS, tmpfs and overlay.
+//
 // Against whom: a user who owns the directory and races us. Not against root,
 // nor one who can replace a parent of the directory given to Open: that path
 // must be the administrator's, like /home/NAME.
 //
-// What it does not promise: that the version just written stays, since the
-// owner of the directory can replace it at once; nor that a call returns where
+// What it does not promise: that the version just written stays unless it is
+// locked, since the owner of the directory can replace it at once; nor that a call returns where
 // the file system itself hangs.
 package safefile
 
