@@ -32,8 +32,6 @@ const (
 type Lab struct {
 	Bin string // directory of the built programs
 	Dir string // of files, logs and sockets; absolute
-	// Prefix stands before every command: nothing, or what enters a namespace.
-	Prefix []string
 
 	processes []*Process
 }
@@ -52,7 +50,6 @@ func (l *Lab) Program(name string) string { return filepath.Join(l.Bin, name) }
 
 // Command prepares a program with exactly this environment.
 func (l *Lab) Command(ctx context.Context, env []string, args ...string) *exec.Cmd {
-	args = append(append([]string{}, l.Prefix...), args...)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
 	cmd.Dir = l.Dir

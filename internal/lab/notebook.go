@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -18,6 +20,11 @@ type Notebook struct {
 	// IMDS or Container is where its base session comes from; with neither, the
 	// addresses of the platform.
 	IMDS, Container, ContainerPath string
+	// Enter stands before every command on this notebook: nothing, or what
+	// enters its network.
+	Enter []string
+	// Env is what the platform gives to every program, the daemon too.
+	Env []string
 
 	lab     *Lab
 	account *Account
@@ -46,6 +53,13 @@ func (nb *Notebook) path(name string) string { return filepath.Join(nb.lab.Dir, 
 // Socket is where the daemon listens.
 func (nb *Notebook) Socket() string { return nb.path("nb.sock") }
 
+// Command prepares a program on the notebook, with the home directory, the
+// platform's variables, these and no others.
+func (nb *Notebook) Command(ctx context.Context, env []string, args ...string) *exec.Cmd {
+	env = slices.Concat([]string{"HOME=" + nb.Home}, nb.Env, env)
+	return nb.lab.Command(ctx, env, slices.Concat(nb.Enter, args)...)
+}
+
 // settings is the daemon's file. Endpoints that the notebook or the account
 // leaves open are the public ones, which a namespace then has to provide.
 func (nb *Notebook) settings() string {
@@ -69,17 +83,23 @@ func (nb *Notebook) settings() string {
 	return b.String()
 }
 
+// WriteSettings writes a settings file of that name and returns its path.
+func (nb *Notebook) WriteSettings(name string) (path string, err error) {
+	return nb.lab.writeFile(nb.Name+"/"+name+".toml", nb.settings())
+}
+
 // StartDaemon runs nbidentityd and waits until it hands credentials out.
 func (nb *Notebook) StartDaemon(ctx context.Context) (*Process, error) {
-	path, err := nb.lab.writeFile(nb.Name+"/nbidentityd.toml", nb.settings())
+	path, err := nb.WriteSettings("nbidentityd")
 	if err != nil {
 		return nil, err
 	}
-	p, err := nb.lab.Start(ctx, "nbidentityd-"+nb.Name, nil, nb.lab.Program("nbidentityd"), "run", "-settings", path)
+	run := slices.Concat(nb.Enter, []string{nb.lab.Program("nbidentityd"), "run", "-settings", path})
+	p, err := nb.lab.Start(ctx, "nbidentityd-"+nb.Name, nb.Env, run...)
 	if err != nil {
 		return nil, err
 	}
 	return p, p.Await(ctx, "credentials", func() bool {
-		return nb.lab.Command(ctx, nil, nb.lab.Program("nbidentity"), "--socket", nb.Socket(), "credentials").Run() == nil
+		return nb.Command(ctx, nil, nb.lab.Program("nbidentity"), "--socket", nb.Socket(), "credentials").Run() == nil
 	})
 }
