@@ -1,0 +1,283 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nbidentityd/nbidentityd/internal/lab"
+)
+
+const (
+	clientUID   = 1000
+	clientLimit = 90 * time.Second
+)
+
+// trial is one notebook of fakeaws' default scenario.
+type trial struct {
+	notebook lab.Notebook
+	want     string // the name that every call must carry
+	platform string // the one address at which the platform gives credentials
+	app      string // of the scenario, in Studio
+}
+
+func trials() []trial {
+	return []trial{
+		{
+			notebook: lab.Notebook{Name: "instance", UID: clientUID, Metadata: `{
+				"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb",
+				"ResourceName": "alice-nb"}`},
+			want: "alice-nb", platform: imdsAddress,
+		},
+		{
+			notebook: lab.Notebook{Name: "space", UID: clientUID, Metadata: `{
+				"AppType": "JupyterLab", "DomainId": "d-exampledomain", "SpaceName": "alice-space",
+				"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:app/d-exampledomain/alice-space/JupyterLab/default",
+				"ResourceName": "default"}`},
+			want: "alice", platform: containerAddress, app: "alice-lab",
+		},
+	}
+}
+
+func (t trial) String() string {
+	if t.app != "" {
+		return fmt.Sprintf("Studio, private space alice-space of %s, credentials at %s", t.want, t.platform)
+	}
+	return fmt.Sprintf("notebook instance %s, credentials at %s", t.want, t.platform)
+}
+
+// stage is where the trials play, and what they have come to.
+type stage struct {
+	dir     string
+	lab     *lab.Lab
+	account *lab.Account
+	clients []client
+
+	ran      map[string]bool // names of clients that ran
+	total    verdict
+	failures int
+}
+
+// fail notes what makes the run a failure and prints it at once, with the
+// output of the program that it is about.
+func (s *stage) fail(output []byte, format string, args ...any) {
+	s.failures++
+	fmt.Printf("  FAILED: "+format+"\n", args...)
+	for line := range strings.Lines(strings.TrimSpace(string(output))) {
+		fmt.Print("    | ", strings.TrimRight(line, "\n"), "\n")
+	}
+}
+
+// play is the second stage: it runs in namespaces of its own.
+func play(ctx context.Context, dir, casesDir string) (err error) {
+	started := time.Now()
+	if err := checkOwn(); err != nil {
+		return err
+	}
+	leftovers, err := readLeftovers(casesDir) // before anything is mounted over it
+	if err != nil {
+		return err
+	}
+	s := &stage{dir: dir, lab: &lab.Lab{Bin: filepath.Join(dir, "bin"), Dir: filepath.Join(dir, "lab")}, ran: map[string]bool{}}
+	defer func() { err = errors.Join(err, s.lab.Close()) }()
+	if err := s.build(ctx); err != nil {
+		return err
+	}
+	var instance *lab.Notebook
+	for _, t := range trials() {
+		nb, err := s.attend(ctx, t)
+		if err != nil {
+			return fmt.Errorf("%s: %w", t.notebook.Name, err)
+		}
+		if instance == nil {
+			instance = nb
+		}
+	}
+	if err := s.playLeftovers(ctx, instance, trials()[0].want, leftovers); err != nil {
+		return err
+	}
+	if err := s.searchSecrets(ctx, instance); err != nil {
+		s.fail(nil, "searching for secrets: %v", err)
+	}
+	fmt.Printf("the trials took %.1f s; %d failures\n", time.Since(started).Seconds(), s.failures)
+	fmt.Printf("interop: %d clients, %s\n", len(s.ran), s.total)
+	if s.failures > 0 {
+		return errShown
+	}
+	return nil
+}
+
+// build makes the network, starts AWS and makes its names and certificates
+// work.
+func (s *stage) build(ctx context.Context) (err error) {
+	if err := mounts(filepath.Join(s.lab.Dir, "tmp")); err != nil {
+		return err
+	}
+	if err := network(ctx, trials()); err != nil {
+		return err
+	}
+	ca := filepath.Join(s.dir, "trust", "ca.pem")
+	s.account, err = s.lab.StartAccount(ctx, "-allow-any", "-api", "", "-tls", apiAddress+":443", "-ca-file", ca,
+		"-imds", trials()[0].want+"="+imdsAddress+":80", "-container", containerAddress+":80",
+		"-trail", filepath.Join(s.lab.Dir, "trail.jsonl"))
+	if err != nil {
+		return err
+	}
+	if err := trust(ctx, filepath.Join(s.dir, "trust"), ca); err != nil {
+		return err
+	}
+	s.clients, err = allClients(s.lab.Bin, ca)
+	return err
+}
+
+// attend proves that an unattributed call would show, starts the daemon and
+// lets every client call.
+func (s *stage) attend(ctx context.Context, t trial) (*lab.Notebook, error) {
+	fmt.Printf("\n%s\n", t)
+	t.notebook.Enter = enter(t.notebook.Name)
+	if t.app != "" {
+		t.notebook.Env = []string{"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=" + s.account.ContainerPaths[t.app]}
+	}
+	nb, err := s.lab.NewNotebook(s.account, t.notebook)
+	if err != nil {
+		return nil, err
+	}
+	trail := &watch{account: s.account}
+	if _, err := trail.calls(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.prove(ctx, nb, t.want, trail); err != nil {
+		return nil, err
+	}
+	if _, err := nb.StartDaemon(ctx); err != nil {
+		return nil, err
+	}
+	for _, c := range s.clients {
+		if c.skip != "" {
+			fmt.Printf("  %-18s skipped: %s\n", c.name, c.skip)
+			if os.Getenv("CI") == "true" {
+				s.fail(nil, "%s: skipped in CI", c.name)
+			}
+			continue
+		}
+		if err := s.try(ctx, nb, c, t.want, trail); err != nil {
+			return nil, err
+		}
+	}
+	return nb, nil
+}
+
+// prove makes a call before the daemon runs: the judge must object to it.
+func (s *stage) prove(ctx context.Context, nb *lab.Notebook, want string, trail *watch) error {
+	out, err := asUser(ctx, nb, []string{"AWS_REGION=" + s.account.Region}, s.lab.Program("whoami"))
+	if err != nil {
+		return fmt.Errorf("a call before the daemon: %w\n%s", err, out)
+	}
+	calls, err := trail.calls(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("  before the daemon: %s\n", describe(calls, want))
+	if v := judge(calls, want); v.unattributed == 0 {
+		return fmt.Errorf("a call before the daemon was not unattributed (%s): this set-up would not show one", v)
+	}
+	return nil
+}
+
+// try runs one client and judges what it left in the trail.
+func (s *stage) try(ctx context.Context, nb *lab.Notebook, c client, want string, trail *watch) error {
+	out, ended := asUser(ctx, nb, c.env, c.args...)
+	if err := os.WriteFile(filepath.Join(s.lab.Dir, nb.Name, "client-"+fileName(c.name)+".log"), out, 0o644); err != nil {
+		return err
+	}
+	calls, err := trail.calls(ctx)
+	if err != nil {
+		return err
+	}
+	v := judge(calls, want)
+	s.ran[c.name] = true
+	s.total.add(v)
+	result := "all as " + want
+	switch {
+	case v.calls == 0:
+		result = "no call"
+	case !v.good():
+		result = "NOT all as " + want
+	}
+	agent := "-"
+	if len(calls) > 0 {
+		agent = agentOf(calls[0])
+	}
+	fmt.Printf("  %-18s %-24s %-19s %s\n", c.name, agent, result, describe(calls, want))
+	switch {
+	case ended != nil:
+		s.fail(out, "%s on %s: %v", c.name, nb.Name, ended)
+	case !v.good():
+		s.fail(out, "%s on %s: %s", c.name, nb.Name, v)
+	case !strings.HasPrefix(agent, c.agent):
+		s.fail(out, "%s on %s: its user agent is %s, not %s…", c.name, nb.Name, agent, c.agent)
+	}
+	return nil
+}
+
+// asUser runs a program on the notebook as its user, who has no capabilities.
+func asUser(ctx context.Context, nb *lab.Notebook, env []string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, clientLimit)
+	defer cancel()
+	id := strconv.Itoa(nb.UID)
+	user := []string{"setpriv", "--reuid=" + id, "--regid=" + id, "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--"}
+	return nb.Command(ctx, env, slices.Concat(user, args)...).CombinedOutput()
+}
+
+// searchSecrets stops everything and searches all that was written for every
+// secret that was issued. That the list of secrets is the right one shows in
+// the credentials that the daemon hands out.
+func (s *stage) searchSecrets(ctx context.Context, nb *lab.Notebook) error {
+	out, err := asUser(ctx, nb, nil, s.lab.Program("nbidentity"), "--socket", nb.Socket(), "credentials")
+	if err != nil {
+		return fmt.Errorf("nbidentity credentials: %w", err)
+	}
+	var held struct{ SecretAccessKey, SessionToken string }
+	if err := json.Unmarshal(out, &held); err != nil {
+		return err
+	}
+	secrets, err := s.account.Secrets(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(secrets, held.SecretAccessKey) || !slices.Contains(secrets, held.SessionToken) {
+		return errors.New("the credentials in use are not among the secrets that fakeaws says it issued")
+	}
+	if err := s.lab.Close(); err != nil {
+		return err
+	}
+	found, files, err := s.lab.FindSecrets(secrets)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\nsecrets: %d issued, %d files searched, %d found\n", len(secrets), files, len(found))
+	for _, f := range found {
+		s.fail(nil, "%s", f)
+	}
+	if files == 0 {
+		s.fail(nil, "no file was searched for secrets")
+	}
+	return nil
+}
+
+// fileName makes a file's name of a client's.
+func fileName(client string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, client)
+}
