@@ -70,7 +70,8 @@ type base struct {
 	decisions map[string]*verdict
 }
 
-// conflictID tells conflicts apart.
+// conflictID tells conflicts apart: those of base credentials by their key, the others
+// by who claimed which name.
 type conflictID struct {
 	kind             ConflictKind
 	key, name, owner string
@@ -92,6 +93,9 @@ func NewIndex(e *evidence.Evidence, cfg Config) *Index {
 	x.addBases()
 	x.addNames()
 	newAddresses(x).settle()
+	for _, b := range x.bases {
+		b.direct() // decided now, so that later it is only read
+	}
 	for i := range x.sessions {
 		x.judge(int32(i))
 	}
@@ -285,7 +289,7 @@ func (x *Index) conflict(id conflictID, s *session, names ...string) *Conflict {
 	c := x.conflicts[id]
 	if c == nil {
 		slices.Sort(names)
-		c = &Conflict{Kind: id.kind, Key: id.key, Names: names, Owner: id.owner, First: s.At, Last: s.At}
+		c = &Conflict{Kind: id.kind, Key: s.Caller.Key, Names: names, Owner: id.owner, First: s.At, Last: s.At}
 		x.conflicts[id] = c
 	}
 	c.First, c.Last = min(c.First, s.At), max(c.Last, s.At)

@@ -175,7 +175,7 @@ func (x *Index) denied(kind ConflictKind, s *session, caller *verdict, given str
 	v := *caller
 	v.claimed = given
 	v.confidence = Medium
-	v.conflict = x.conflict(conflictID{kind, s.Caller.Key, given, caller.name}, s, given)
+	v.conflict = x.conflict(conflictID{kind: kind, name: given, owner: caller.name}, s, given)
 	return &v
 }
 
@@ -331,4 +331,19 @@ func (x *Index) byJob(c *calls.Caller, a *Answer) {
 	if job := x.streams[c.Key]; job != nil {
 		a.Job, a.StartedBy = jobName(job), x.caller(job.Caller).Name
 	}
+}
+
+// Job is work that somebody started.
+type Job struct {
+	evidence.Job
+	Answer Answer // who started it
+}
+
+// Jobs returns the jobs that were started, the newest first.
+func (x *Index) Jobs() []Job {
+	jobs := make([]Job, 0, len(x.evidence.Jobs))
+	for _, job := range slices.Backward(x.evidence.Jobs) {
+		jobs = append(jobs, Job{job, x.caller(job.Caller)})
+	}
+	return jobs
 }

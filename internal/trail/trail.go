@@ -153,7 +153,7 @@ const (
 // Conflict is an alarm: somebody claimed a name that other evidence denies.
 type Conflict struct {
 	Kind        ConflictKind
-	Key         string   // of the credentials that claimed
+	Key         string   // of the credentials that claimed first
 	Names       []string // that the evidence offers, sorted
 	Owner       string   // whose credentials they are, when the addresses tell
 	Addresses   []string // that the claims came from, sorted
