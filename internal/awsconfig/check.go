@@ -45,6 +45,48 @@ func Check(config []byte, m Managed) []Finding {
 	return []Finding{{File: "config", Line: n, Problem: "not as nbidentityd writes it", Remedy: repair}}
 }
 
+// Binds reports whether every client takes the credentials of its default
+// profile from m.CredentialProcess, whatever else the user has changed in
+// config. A text that Check finds fault with can still bind.
+func Binds(config []byte, m Managed) bool {
+	if len(config) > MaxSize {
+		return false
+	}
+	doc, err := parse(splitLines(config))
+	if err != nil || len(doc.defaults) == 0 {
+		return false
+	}
+	bound, inDefault, open := 0, false, false // open: an indented line would add to the command
+	for _, it := range doc.items {
+		switch {
+		case it.kind == header:
+			if it.section.canonical != "" && !it.section.plain || inDefault && replacement(it.text) != it.text {
+				return false // some clients do not see this header
+			}
+			inDefault, open = it.section.canonical != "", false
+			continue
+		case it.kind == blank:
+			continue
+		case it.indented && open:
+			return false
+		case it.kind == comment:
+			continue
+		}
+		open = false
+		key, bad := findKey(it.text, conflicting)
+		inherited := it.section.name == "DEFAULT" && it.kind == option && key != keyProcess
+		if !bad || !inDefault && !inherited {
+			continue
+		}
+		if it.text != keyProcess+" = "+m.CredentialProcess {
+			return false
+		}
+		bound++
+		open = true
+	}
+	return bound == len(doc.defaults)
+}
+
 const repair = "let nbidentityd write the file again"
 
 // inspect names what can be named: foreign lines in a block, conflicting keys

@@ -43,8 +43,8 @@ func checkLaws(t testing.TB, text string) bool {
 	if fresh, err := Apply(clean, other); err != nil || !bytes.Equal(fresh, changed) {
 		t.Fatalf("Apply with other values: %q, %v, want %q", changed, err, fresh)
 	}
-	if found := Check(applied, testManaged); len(found) > 0 {
-		t.Fatalf("Check(Apply(%q)) = %v", text, found)
+	if found := Check(applied, testManaged); len(found) > 0 || !Binds(applied, testManaged) {
+		t.Fatalf("Check(Apply(%q)) = %v, or it does not bind", text, found)
 	}
 	checkOnlyManaged(t, string(clean), string(applied))
 	checkClients(t, string(clean), string(applied))
