@@ -1,0 +1,92 @@
+package netfence
+
+import (
+	"fmt"
+	"strings"
+)
+
+// String renders the plan in the syntax of nft, for people and for a dry run.
+// `nft -f` accepts it on a machine without the fence, and makes the same rules.
+func (p Plan) String() string {
+	var b strings.Builder
+	for _, t := range p.Tables {
+		fmt.Fprintf(&b, "table %s %s {\n", t.Family, tableName)
+		for i, c := range t.Chains {
+			if i > 0 {
+				b.WriteString("\n")
+			}
+			fmt.Fprintf(&b, "\tchain %s {\n\t\t%s;\n", c.Name, c.head("; "))
+			for _, r := range c.Rules {
+				fmt.Fprintf(&b, "\t\t%s\n", r.text(t.Family))
+			}
+			b.WriteString("\t}\n")
+		}
+		b.WriteString("}\n")
+	}
+	return b.String()
+}
+
+func (c Chain) head(sep string) string {
+	return chainHead(c.Type, c.Hook, c.Priority, "accept", sep)
+}
+
+func chainHead(typ, hook string, priority int, policy, sep string) string {
+	return fmt.Sprintf("type %s hook %s priority %d%spolicy %s", typ, hook, priority, sep, policy)
+}
+
+func (r Rule) text(f Family) string {
+	var w []string
+	if r.To.IsValid() {
+		w = append(w, fmt.Sprintf("%s daddr %s", f, r.To))
+	}
+	if r.TCP {
+		w = append(w, "meta l4proto tcp")
+	}
+	if r.Port != 0 {
+		w = append(w, fmt.Sprintf("tcp dport %d", r.Port))
+	}
+	if r.Bare != 0 {
+		w = append(w, fmt.Sprintf("%s length %d", f, bareLength(f, r.Bare)),
+			fmt.Sprintf("tcp doff %d", r.Bare/4), "tcp flags & syn == 0x0")
+	}
+	if r.Options {
+		w = append(w, "ip hdrlength > 5")
+	}
+	switch r.Owner {
+	case OwnerIs:
+		w = append(w, fmt.Sprintf("meta skuid %d", r.UID))
+	case OwnerKnown:
+		w = append(w, fmt.Sprintf("meta skuid != %d", nobody))
+	}
+	if r.Tally != "" {
+		w = append(w, "counter")
+	}
+	switch r.Verdict {
+	case Redirect:
+		w = append(w, fmt.Sprintf("redirect to :%d", r.Listener.Port()))
+	case Forward:
+		w = append(w, fmt.Sprintf("dnat to %s", r.Listener))
+	case Reset:
+		w = append(w, "reject with tcp reset")
+	case Reject:
+		w = append(w, map[Family]string{
+			IPv4: "reject with icmp type admin-prohibited",
+			IPv6: "reject with icmpv6 type admin-prohibited",
+		}[f])
+	default:
+		w = append(w, string(r.Verdict))
+	}
+	return strings.Join(w, " ")
+}
+
+// nobody is the uid that no socket has.
+const nobody = 1<<32 - 1
+
+// bareLength returns what the length field of the IP header says of a segment
+// without data: IPv4 counts its own header.
+func bareLength(f Family, tcpHeader int) int {
+	if f == IPv4 {
+		return 20 + tcpHeader
+	}
+	return tcpHeader
+}
