@@ -5,10 +5,11 @@
 //	                       credentials fresh, hand them to nbidentity
 //	nbidentityd install    write ~/.aws/config of the notebook's users
 //	nbidentityd uninstall  restore it, byte for byte
+//	nbidentityd who        say who made which AWS calls, from CloudTrail records
 //	nbidentityd version    print the version
 //
 // This package only wires the rooms under internal together; README.md is the
-// manual. Exit codes: 0 done, 1 failed, 2 usage.
+// manual. Exit codes: 0 done, 1 failed, 2 usage, 3 found something.
 package main
 
 import (
@@ -35,14 +36,19 @@ type program struct {
 	getenv         func(string) string
 }
 
-// errUsage was already explained on stderr.
-var errUsage = errors.New("usage")
+// exitCode is an error that was already explained on stderr.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+const errUsage = exitCode(2)
 
 func commands() []command {
 	return []command{
 		{"run", "run the daemon", runDaemon},
 		{"install", "write ~/.aws/config of the notebook's users", runInstall},
 		{"uninstall", "restore ~/.aws/config, byte for byte", runUninstall},
+		{"who", "say who made which AWS calls, from CloudTrail records", runWho},
 		{"version", "print the version", runVersion},
 	}
 }
@@ -54,11 +60,11 @@ func main() {
 
 func (p program) run(ctx context.Context, args []string) int {
 	err := p.dispatch(ctx, args)
-	switch {
-	case err == nil, errors.Is(err, flag.ErrHelp):
+	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return 0
-	case errors.Is(err, errUsage):
-		return 2
+	}
+	if code := exitCode(0); errors.As(err, &code) {
+		return int(code)
 	}
 	fmt.Fprintln(p.stderr, "nbidentityd:", err)
 	return 1
