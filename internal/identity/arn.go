@@ -55,3 +55,9 @@ func ParseRoleARN(arn string) (RoleARN, error) {
 func (r RoleARN) String() string {
 	return "arn:" + r.Partition + ":iam::" + r.Account + ":role" + r.Path + r.Name
 }
+
+// SessionARN is how STS and CloudTrail name the session of r that is called name.
+// The path of the role is not part of it.
+func (r RoleARN) SessionARN(name string) string {
+	return "arn:" + r.Partition + ":sts::" + r.Account + ":assumed-role/" + r.Name + "/" + name
+}

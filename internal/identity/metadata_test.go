@@ -349,6 +349,9 @@ func TestParseRoleARN(t *testing.T) {
 		if err != nil || got != want || got.String() != arn {
 			t.Errorf("ParseRoleARN(%q) = %+v, %v; back: %s", arn, got, err, got)
 		}
+		if session := got.SessionARN("alice-nb"); session != "arn:"+want.Partition+":sts::111122223333:assumed-role/"+want.Name+"/alice-nb" {
+			t.Errorf("a session of %s is called %s", arn, session)
+		}
 	}
 	for _, arn := range []string{
 		"", "R", "arn:aws:iam::111122223333:role/", "arn:aws:iam::111122223333:role//R", "arn:aws:iam::111122223333:user/R",
