@@ -15,6 +15,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 	"github.com/aws/smithy-go"
+
+	"github.com/nbidentityd/nbidentityd/internal/awscause"
+	"github.com/nbidentityd/nbidentityd/internal/identity"
 )
 
 // probeLife is the shortest session that AWS grants, in seconds.
@@ -24,7 +27,7 @@ const probeLife = 900
 // of Run uses it.
 type caller struct {
 	sts            STS
-	role           role
+	role           identity.RoleARN
 	sessionName    string
 	sourceIdentity string
 	tags           []types.Tag
@@ -34,20 +37,15 @@ type caller struct {
 }
 
 func newCaller(cfg Config) (*caller, error) {
-	r, err := parseRole(cfg.RoleARN)
-	if err != nil {
-		return nil, fmt.Errorf("role ARN: %w", err)
-	}
-	if err := checkName(cfg.SessionName); err != nil {
-		return nil, fmt.Errorf("session name %q: %w", cfg.SessionName, err)
-	}
-	if err := checkName(cfg.SourceIdentity); err != nil {
-		return nil, fmt.Errorf("source identity %q: %w", cfg.SourceIdentity, err)
-	}
+	role, err := identity.ParseRoleARN(cfg.RoleARN)
+	err = errors.Join(err, identity.CheckSessionName(cfg.SessionName), identity.CheckSourceIdentity(cfg.SourceIdentity))
 	if cfg.STS == nil {
-		return nil, errors.New("no STS client")
+		err = errors.Join(err, errors.New("no STS client"))
 	}
-	c := &caller{sts: cfg.STS, role: r, sessionName: cfg.SessionName, sourceIdentity: cfg.SourceIdentity}
+	if err != nil {
+		return nil, err
+	}
+	c := &caller{sts: cfg.STS, role: role, sessionName: cfg.SessionName, sourceIdentity: cfg.SourceIdentity}
 	for _, key := range slices.Sorted(maps.Keys(cfg.Tags)) {
 		c.tags = append(c.tags, types.Tag{Key: aws.String(key), Value: aws.String(cfg.Tags[key])})
 	}
@@ -62,12 +60,12 @@ type answer struct {
 
 // assume makes one AssumeRole call through stscreds and checks everything
 // that it promises before anybody sees it.
-func (c *caller) assume(ctx context.Context) (answer, *Error) {
+func (c *caller) assume(ctx context.Context) (answer, *awscause.Error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 
 	w := &witness{caller: c}
-	provider := stscreds.NewAssumeRoleProvider(w, c.role.arn, func(o *stscreds.AssumeRoleOptions) {
+	provider := stscreds.NewAssumeRoleProvider(w, c.role.String(), func(o *stscreds.AssumeRoleOptions) {
 		o.RoleSessionName = c.sessionName
 		o.SourceIdentity = aws.String(c.sourceIdentity)
 		o.Duration = sessionLife
@@ -76,65 +74,74 @@ func (c *caller) assume(ctx context.Context) (answer, *Error) {
 	sent := time.Now()
 	creds, err := provider.Retrieve(ctx)
 	got := time.Now()
-	facts := call{role: c.role, sourceIdentity: c.sourceIdentity, region: c.region, now: got}
 	if err != nil {
 		var api smithy.APIError
 		if ctx.Err() != nil && !errors.As(err, &api) {
 			err = errors.Join(err, ctx.Err()) // an answer that broke off because we gave up
 		}
-		cause := facts.explain(err)
-		c.staleBase = cause.code == CodeBaseCredentials
+		cause := c.call().Explain(err)
+		c.staleBase = cause.Code() == awscause.CodeBaseCredentials
 		return answer{}, cause
 	}
 	c.staleBase = false
-	return c.check(facts, w.output, creds, sent, got)
+	return c.check(w.output, creds, sent, got)
 }
 
 // check is the gate between an answer and the credentials that are served.
-func (c *caller) check(facts call, out *sts.AssumeRoleOutput, creds aws.Credentials, sent, got time.Time) (answer, *Error) {
+func (c *caller) check(out *sts.AssumeRoleOutput, creds aws.Credentials, sent, got time.Time) (answer, *awscause.Error) {
+	facts := c.call()
 	server, known := awsmiddleware.GetServerTime(out.ResultMetadata)
 	var offset time.Duration
 	if known {
 		offset = got.Round(0).Sub(server)
 	}
 	if creds.AccessKeyID == "" || creds.SecretAccessKey == "" || creds.SessionToken == "" || creds.Expires.IsZero() {
-		return answer{}, facts.error(nil, CodeFailed, "check the STS endpoint and any proxy on the way to it",
-			"STS answered without all of key, secret, token and expiration")
+		return answer{}, facts.Error(awscause.Cause{
+			Code:    awscause.CodeFailed,
+			Problem: "STS answered without all of key, secret, token and expiration",
+			Remedy:  "check the STS endpoint in the settings and any proxy on the way to it",
+			Passing: true,
+		}, nil)
 	}
-	var arn, identity string
+	var arn string
 	if out.AssumedRoleUser != nil {
 		arn = aws.ToString(out.AssumedRoleUser.Arn)
 	}
-	identity = aws.ToString(out.SourceIdentity)
 	if cause := c.checkARN(facts, arn); cause != nil {
 		return answer{}, cause
 	}
-	if identity != c.sourceIdentity {
-		return answer{}, facts.error(nil, CodeMisattributed, misattributedRemedy,
-			"STS answered with source identity %q instead of %q", identity, c.sourceIdentity)
+	if name := aws.ToString(out.SourceIdentity); name != c.sourceIdentity {
+		return answer{}, misattributed(facts, "STS answered with source identity %q instead of %q", name, c.sourceIdentity)
 	}
 	l := newLease(creds, sent, got, server)
 	if !l.valid(got) {
-		if offset.Abs() > maxSkew {
-			return answer{}, facts.clockSkew(nil, offset)
+		cause, wrong := awscause.Skew(offset)
+		if !wrong {
+			cause.Code = awscause.CodeFailed
+			cause.Problem = "STS answered with credentials that ended at " + creds.Expires.UTC().Format(time.RFC3339)
 		}
-		return answer{}, facts.error(nil, CodeFailed, clockRemedy,
-			"STS answered with credentials that ended at %s", creds.Expires.UTC().Format(time.RFC3339))
+		return answer{}, facts.Error(cause, nil)
 	}
 	return answer{lease: l, offset: offset}, nil
 }
 
-const misattributedRemedy = "check the STS endpoint and any proxy on the way to it: these credentials would have acted under another name, so they are not served"
+func misattributed(facts awscause.Call, format string, got, want string) *awscause.Error {
+	return facts.Error(awscause.Cause{
+		Code:    CodeMisattributed,
+		Problem: fmt.Sprintf(format, got, want),
+		Remedy:  "check the STS endpoint and any proxy on the way to it: these credentials would have acted under another name, so they are not served",
+	}, nil)
+}
 
 // checkARN compares the ARN of a session with the one that was asked for. The
 // case of a role's name is not significant to IAM; the session's is.
-func (c *caller) checkARN(facts call, arn string) *Error {
-	want := c.role.sessionARN(c.sessionName)
+func (c *caller) checkARN(facts awscause.Call, arn string) *awscause.Error {
+	want := c.role.SessionARN(c.sessionName)
 	n := len(want) - len(c.sessionName)
 	if len(arn) == len(want) && strings.EqualFold(arn[:n], want[:n]) && arn[n:] == want[n:] {
 		return nil
 	}
-	return facts.error(nil, CodeMisattributed, misattributedRemedy, "STS answered for %q instead of %q", arn, want)
+	return misattributed(facts, "STS answered for %q instead of %q", arn, want)
 }
 
 // probe finds out why sts:SetSourceIdentity was refused: STS words a missing
@@ -143,54 +150,57 @@ func (c *caller) checkARN(facts call, arn string) *Error {
 // the answer tells whose. The credentials of the answer are dropped at once.
 // It leaves one AssumeRole record in CloudTrail and returns nil, and whether
 // STS did answer, when there is no conflict to be seen.
-func (c *caller) probe(ctx context.Context) (conflict *Error, answered bool) {
+func (c *caller) probe(ctx context.Context) (conflict *awscause.Error, answered bool) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	out, err := c.sts.AssumeRole(ctx, &sts.AssumeRoleInput{
-		RoleArn:         aws.String(c.role.arn),
+		RoleArn:         aws.String(c.role.String()),
 		RoleSessionName: aws.String(c.sessionName),
 		DurationSeconds: aws.Int32(probeLife),
 		Tags:            c.tags,
 	}, c.options)
-	facts := call{role: c.role, sourceIdentity: c.sourceIdentity, region: c.region, now: time.Now()}
 	if err != nil {
-		return nil, facts.explain(err).denied()
+		code := c.call().Explain(err).Code()
+		return nil, code == CodeDeniedAssumeRole || code == CodeDeniedSetSourceIdentity
 	}
 	if out == nil {
 		return nil, false
 	}
 	if name := aws.ToString(out.SourceIdentity); name != "" && name != c.sourceIdentity {
-		return facts.error(nil, CodeSourceIdentityConflict,
-			fmt.Sprintf("a source identity cannot be changed once it is set: let nbidentityd use %q, or find who starts the session of this notebook with that name (in Studio: ExecutionRoleIdentityConfig of the domain) and stop it", name),
-			"the base session already carries the source identity %q, so it cannot become %q", name, c.sourceIdentity), true
+		return c.call().Error(awscause.Cause{
+			Code:    CodeSourceIdentityConflict,
+			Problem: fmt.Sprintf("the base session already carries the source identity %q, so it cannot become %q", name, c.sourceIdentity),
+			Remedy:  fmt.Sprintf("a source identity cannot be changed once it is set: let nbidentityd use %q, or find who starts the session of this notebook with that name (in Studio: ExecutionRoleIdentityConfig of the domain) and stop it", name),
+		}, nil), true
 	}
 	return nil, true
 }
 
 // verify asks STS who creds are. It returns misattributed when they are
 // somebody else, another error when there was no answer, and the ARN.
-func (c *caller) verify(ctx context.Context, creds aws.Credentials) (arn string, cause *Error) {
+func (c *caller) verify(ctx context.Context, creds aws.Credentials) (arn string, cause *awscause.Error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	out, err := c.sts.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{}, c.options, func(o *sts.Options) {
 		o.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return creds, nil })
 	})
-	facts := call{doing: "asking STS for the name of the new credentials", role: c.role, region: c.region, now: time.Now()}
+	facts := c.call()
+	facts.Doing = "asking STS for the name of the new credentials"
 	var api smithy.APIError
 	switch {
 	case errors.As(err, &api):
-		return "", facts.error(err, CodeFailed, "", "%s: %s", api.ErrorCode(), api.ErrorMessage())
+		return "", facts.Error(awscause.Cause{Code: awscause.CodeFailed, Problem: api.ErrorCode() + ": " + api.ErrorMessage(), Passing: true}, err)
 	case err != nil:
-		return "", facts.explain(err)
+		return "", facts.Explain(err)
 	case out == nil || aws.ToString(out.Arn) == "":
-		return "", facts.explain(errNoAnswer)
+		return "", facts.Explain(errNoAnswer)
 	}
 	return aws.ToString(out.Arn), c.checkARN(facts, aws.ToString(out.Arn))
 }
 
 // options adjusts the client for one call. Its own retryer must not multiply
-// our attempts; errors of the base credentials must be told from those of
-// STS; and base credentials that STS has refused must be read afresh.
+// our attempts; base credentials that STS has refused must be read afresh; and
+// an answer of the metadata service without keys is no credentials.
 func (c *caller) options(o *sts.Options) {
 	c.region = o.Region
 	o.Retryer = aws.NopRetryer{}
@@ -206,15 +216,12 @@ func (c *caller) options(o *sts.Options) {
 		if err == nil && !creds.HasKeys() {
 			err = errors.New("the answer holds no keys")
 		}
-		if err != nil {
-			return aws.Credentials{}, &baseError{err}
-		}
-		return creds, nil
+		return creds, err
 	})
 }
 
 // errNoAnswer stands for a call that returned neither an answer nor an error.
-var errNoAnswer = errors.New("no answer")
+var errNoAnswer = errors.New("it is empty")
 
 // witness is the stscreds.AssumeRoleAPIClient of one call. It keeps the
 // output, of which stscreds hands on only the credentials.

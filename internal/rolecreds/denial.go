@@ -3,6 +3,8 @@ package rolecreds
 import (
 	"fmt"
 	"strings"
+
+	"github.com/nbidentityd/nbidentityd/internal/identity"
 )
 
 // denial is what an AccessDenied of STS says.
@@ -68,18 +70,17 @@ func policyKind(reason string) string {
 
 // base is the role of the caller, when it is an assumed role. The path of the
 // role is not on the wire, so only the target itself is known with its path.
-func (d denial) base(target role) (arn string, ok bool) {
-	_, rest, _ := strings.Cut(d.caller, ":assumed-role/")
-	name, session, found := strings.Cut(rest, "/")
-	parts := strings.SplitN(d.caller, ":", 6)
-	if !found || name == "" || session == "" || len(parts) != 6 ||
-		!onlyNameChars(name) || !onlyNameChars(parts[1]) || !onlyNameChars(parts[4]) {
-		return "", false
+func (d denial) base(target identity.RoleARN) (role identity.RoleARN, ok bool) {
+	account, rest, _ := strings.Cut(d.caller, ":assumed-role/")
+	name, session, _ := strings.Cut(rest, "/")
+	role, err := identity.ParseRoleARN(strings.Replace(account, ":sts:", ":iam:", 1) + ":role/" + name)
+	if err != nil || role.Path != "/" || session == "" {
+		return identity.RoleARN{}, false
 	}
-	if name == target.name && parts[4] == target.account {
-		return target.arn, true
+	if role.Name == target.Name && role.Account == target.Account {
+		return target, true
 	}
-	return fmt.Sprintf("arn:%s:iam::%s:role/%s", parts[1], parts[4], name), true
+	return role, true
 }
 
 // reason says in a few words who refused.
@@ -98,14 +99,15 @@ func (d denial) reason() string {
 
 // remedy says what to change so that target can be assumed. wanted is the
 // action that was refused, sourceIdentity the value it was asked for.
-func (d denial) remedy(target role, wanted, sourceIdentity string) string {
-	base, known := d.base(target)
-	if !known {
-		base = "(the role of this notebook)"
+func (d denial) remedy(target identity.RoleARN, wanted, sourceIdentity string) string {
+	caller, known := d.base(target)
+	base := "(the role of this notebook)"
+	if known {
+		base = caller.String()
 	}
-	trust := fmt.Sprintf("add to the trust policy of %s the statement %s", target.arn, trustStatement(target, base, known, wanted, sourceIdentity))
-	identity := fmt.Sprintf(`add to the permissions of %s the statement {"Effect":"Allow","Action":%q,"Resource":%q}`, base, wanted, target.arn)
-	self := base == target.arn
+	trust := fmt.Sprintf("add to the trust policy of %s the statement %s", target, trustStatement(target, caller, known, wanted, sourceIdentity))
+	permission := fmt.Sprintf(`add to the permissions of %s the statement {"Effect":"Allow","Action":%q,"Resource":%q}`, base, wanted, target)
+	self := caller == target
 	switch {
 	case d.explicit:
 		where := "a policy"
@@ -114,30 +116,30 @@ func (d denial) remedy(target role, wanted, sourceIdentity string) string {
 		}
 		who := base
 		if !self {
-			who += " or " + target.arn
+			who += " or " + target.String()
 		}
 		return fmt.Sprintf("find the Deny for %s in %s that applies to %s and exempt this call from it; an Allow elsewhere cannot outweigh it", wanted, where, who)
 	case d.policy == kindTrust:
 		return trust
 	case d.policy == kindIdentity:
-		return identity
+		return permission
 	case d.policy != "":
-		return fmt.Sprintf("let the %s that applies to %s allow %s on %s", d.policy, base, wanted, target.arn)
+		return fmt.Sprintf("let the %s that applies to %s allow %s on %s", d.policy, base, wanted, target)
 	case self: // it exists: the caller is one of its sessions
-		return trust + "; and " + identity
+		return trust + "; and " + permission
 	default:
-		return fmt.Sprintf("check that the role exists (a role that does not is refused with the same text); %s; and %s", trust, identity)
+		return fmt.Sprintf("check that the role exists (a role that does not is refused with the same text); %s; and %s", trust, permission)
 	}
 }
 
 // trustStatement lets base do wanted to target. The account is the principal
 // and the role a condition, since a role cannot name itself as the principal
 // of its own trust policy when it is created.
-func trustStatement(target role, base string, known bool, wanted, sourceIdentity string) string {
-	principal := target.account
+func trustStatement(target, base identity.RoleARN, known bool, wanted, sourceIdentity string) string {
+	principal := target.Account
 	var conditions []string
 	if known {
-		principal = strings.SplitN(base, ":", 6)[4]
+		principal = base.Account
 		conditions = append(conditions, fmt.Sprintf(`"ArnEquals":{"aws:PrincipalArn":%q}`, base))
 	}
 	if wanted == actionSetSourceIdentity {
@@ -148,5 +150,5 @@ func trustStatement(target role, base string, known bool, wanted, sourceIdentity
 		condition = fmt.Sprintf(`,"Condition":{%s}`, strings.Join(conditions, ","))
 	}
 	return fmt.Sprintf(`{"Effect":"Allow","Principal":{"AWS":"arn:%s:iam::%s:root"},"Action":%q%s}`,
-		target.partition, principal, wanted, condition)
+		target.Partition, principal, wanted, condition)
 }

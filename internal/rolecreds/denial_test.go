@@ -3,7 +3,8 @@ package rolecreds
 import (
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/nbidentityd/nbidentityd/internal/identity"
 )
 
 func FuzzDenial(f *testing.F) {
@@ -11,19 +12,19 @@ func FuzzDenial(f *testing.F) {
 	f.Add("User: arn:aws:sts::111122223333:assumed-role/R/S is not authorized to perform: sts:AssumeRole on resource: x because no role trust policy allows the sts:AssumeRole action")
 	f.Add("User: arn:aws:sts::1:assumed-role//S is not authorized to perform: sts:SetSourceIdentity on resource: x with an explicit deny in the resource control policy")
 	f.Add(" is not authorized to perform: ")
-	r, err := parseRole(testRole)
+	f.Add(`User: arn:aws:sts::111122223333:role/"},{"Effect":"Allow:assumed-role/R/S is not authorized to perform: sts:AssumeRole`)
+	c, err := newCaller(testConfig(&memorySTS{}))
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, message string) {
-		facts := call{role: r, sourceIdentity: testName, now: time.Now()}
-		cause := facts.explain(apiError("AccessDenied", message))
-		if !cause.denied() || cause.Remedy() == "" || len(cause.Error()) > 2300 {
+		cause := c.call().Explain(apiError("AccessDenied", message))
+		if cause.Passing() || cause.Remedy() == "" || len(cause.Error()) > 2300 {
 			t.Errorf("%q: %q %q", message, cause.Code(), cause.Error())
 		}
 		// Text from the wire may reach a statement that a person will paste.
 		d := parseDenial(message)
-		if base, ok := d.base(r); ok && strings.ContainsAny(base, "\"\\* \n{}") {
+		if base, ok := d.base(c.role); ok && strings.ContainsAny(base.String(), "\"\\* \n{}") {
 			t.Errorf("base role %q from %q", base, message)
 		}
 	})
@@ -55,8 +56,8 @@ func TestDenial(t *testing.T) {
 	if got := parseDenial("Access denied"); got != (denial{}) {
 		t.Errorf("%+v", got)
 	}
-	r, _ := parseRole(testRole)
-	if base, ok := parseDenial(user).base(r); !ok || base != "arn:aws:iam::111122223333:role/Launch" {
+	target, _ := identity.ParseRoleARN(testRole)
+	if base, ok := parseDenial(user).base(target); !ok || base.String() != "arn:aws:iam::111122223333:role/Launch" {
 		t.Errorf("base role %q", base)
 	}
 }

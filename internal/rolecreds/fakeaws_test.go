@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
+	"github.com/nbidentityd/nbidentityd/internal/awscause"
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws"
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws/fault"
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws/scenario"
@@ -209,18 +210,18 @@ func TestFaultsOfAWS(t *testing.T) {
 		f    fault.Fault
 		code string
 	}{
-		{"throttle", fault.Fault{Service: "sts", Kind: fault.Throttle}, CodeThrottled},
-		{"500", fault.Fault{Service: "sts", Kind: fault.Failure, Status: 500}, CodeFailed},
-		{"503", fault.Fault{Service: "sts", Kind: fault.Failure, Status: 503}, CodeFailed},
-		{"malformed", fault.Fault{Service: "sts", Kind: fault.Malformed}, CodeFailed},
-		{"truncated", fault.Fault{Service: "sts", Kind: fault.Truncated}, CodeFailed},
-		{"hang", fault.Fault{Service: "sts", Kind: fault.Hang}, CodeUnreachable},
-		{"slow", fault.Fault{Service: "sts", Kind: fault.Slow, Duration: time.Minute}, CodeUnreachable},
-		{"reset", fault.Fault{Service: "sts", Kind: fault.Reset}, CodeUnreachable},
-		{"refuse", fault.Fault{Service: "sts", Kind: fault.Refuse}, CodeUnreachable},
-		{"metadata down", fault.Fault{Service: "imds", Kind: fault.Failure, Status: 500}, CodeBaseCredentials},
-		{"metadata hangs", fault.Fault{Service: "imds", Kind: fault.Hang}, CodeBaseCredentials},
-		{"metadata refuses", fault.Fault{Service: "imds", Kind: fault.Refuse}, CodeBaseCredentials},
+		{"throttle", fault.Fault{Service: "sts", Kind: fault.Throttle}, awscause.CodeThrottled},
+		{"500", fault.Fault{Service: "sts", Kind: fault.Failure, Status: 500}, awscause.CodeFailed},
+		{"503", fault.Fault{Service: "sts", Kind: fault.Failure, Status: 503}, awscause.CodeFailed},
+		{"malformed", fault.Fault{Service: "sts", Kind: fault.Malformed}, awscause.CodeFailed},
+		{"truncated", fault.Fault{Service: "sts", Kind: fault.Truncated}, awscause.CodeFailed},
+		{"hang", fault.Fault{Service: "sts", Kind: fault.Hang}, awscause.CodeUnreachable},
+		{"slow", fault.Fault{Service: "sts", Kind: fault.Slow, Duration: time.Minute}, awscause.CodeUnreachable},
+		{"reset", fault.Fault{Service: "sts", Kind: fault.Reset}, awscause.CodeUnreachable},
+		{"refuse", fault.Fault{Service: "sts", Kind: fault.Refuse}, awscause.CodeUnreachable},
+		{"metadata down", fault.Fault{Service: "imds", Kind: fault.Failure, Status: 500}, awscause.CodeBaseCredentials},
+		{"metadata hangs", fault.Fault{Service: "imds", Kind: fault.Hang}, awscause.CodeBaseCredentials},
+		{"metadata refuses", fault.Fault{Service: "imds", Kind: fault.Refuse}, awscause.CodeBaseCredentials},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -272,15 +273,15 @@ func TestClockOfAWS(t *testing.T) {
 				set := func(d time.Duration) { a.SetClockOffset(d); offset.Store(int64(d)) }
 				set(test.offset)
 				s := start(t, onSkewedNotebook(a, "alice-nb", testRole, func() time.Duration { return time.Duration(offset.Load()) }))
-				t.Log(mustFail(t, s, CodeClockSkew))
+				t.Log(mustFail(t, s, awscause.CodeClockSkew))
 				time.Sleep(time.Minute)
 				if test.serves {
 					mustServe(t, s)
-					if got := s.Status(); got.State != StateDegraded || got.Code != CodeClockSkew || got.Problem == "" {
+					if got := s.Status(); got.State != StateDegraded || got.Code != awscause.CodeClockSkew || got.Problem == "" {
 						t.Errorf("status %+v", got)
 					}
 				} else {
-					e := mustFail(t, s, CodeClockSkew)
+					e := mustFail(t, s, awscause.CodeClockSkew)
 					if !strings.Contains(e.Error(), "ahead of AWS's") {
 						t.Errorf("%v", e)
 					}
@@ -330,7 +331,7 @@ func TestBaseSessionsOfAWS(t *testing.T) {
 				t.Fatal(err)
 			}
 			time.Sleep(34 * time.Minute)
-			if got := s.Status(); got.Code != CodeBaseCredentials || got.State != StateDegraded {
+			if got := s.Status(); got.Code != awscause.CodeBaseCredentials || got.State != StateDegraded {
 				t.Errorf("status %+v", got)
 			}
 		})

@@ -28,10 +28,6 @@ const (
 
 	// minRefresh keeps absurdly short sessions from becoming a busy loop.
 	minRefresh = time.Second
-
-	// maxSkew is how far the machine's clock may be from AWS's before we call
-	// it wrong. AWS refuses signatures at five minutes.
-	maxSkew = 4 * time.Minute
 )
 
 // moment is one instant on two clocks. The monotonic clock stands still while

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/nbidentityd/nbidentityd/internal/awscause"
 )
 
 // repeatWarning is how often a failure that stays the same is logged as a
@@ -30,10 +32,10 @@ func (s *Source) refresh(ctx context.Context) {
 }
 
 // assume gets credentials that may be served, or the cause why not.
-func (s *Source) assume(ctx context.Context) (answer, *Error) {
+func (s *Source) assume(ctx context.Context) (answer, *awscause.Error) {
 	s.count(func(c *Calls) { c.AssumeRole++ })
 	a, cause := s.caller.assume(ctx)
-	if cause != nil && cause.code == CodeDeniedSetSourceIdentity {
+	if cause != nil && cause.Code() == CodeDeniedSetSourceIdentity {
 		cause = s.diagnose(ctx, cause)
 	} else {
 		s.probed, s.conflict = false, nil
@@ -49,7 +51,7 @@ func (s *Source) assume(ctx context.Context) (answer, *Error) {
 
 // diagnose tells a conflict of names from a missing permission, once in a row
 // of refusals.
-func (s *Source) diagnose(ctx context.Context, refused *Error) *Error {
+func (s *Source) diagnose(ctx context.Context, refused *awscause.Error) *awscause.Error {
 	if !s.probed {
 		s.count(func(c *Calls) { c.Probe++ })
 		s.conflict, s.probed = s.caller.probe(ctx)
@@ -62,7 +64,7 @@ func (s *Source) diagnose(ctx context.Context, refused *Error) *Error {
 
 // verifyFirst is for the time after a wrong name has landed: nothing is served
 // before STS has confirmed it.
-func (s *Source) verifyFirst(ctx context.Context, l *lease) *Error {
+func (s *Source) verifyFirst(ctx context.Context, l *lease) *awscause.Error {
 	s.count(func(c *Calls) { c.GetCallerIdentity++ })
 	arn, cause := s.caller.verify(ctx, l.creds)
 	if cause != nil {
@@ -104,32 +106,32 @@ func (s *Source) install(now time.Time, a answer) {
 		zap.String("key_id_suffix", keySuffix(a.lease.creds.AccessKeyID)),
 		zap.Time("expires", a.lease.creds.Expires),
 		zap.Duration("refresh_in", refresh))
-	if a.offset.Abs() > maxSkew {
+	if _, wrong := awscause.Skew(a.offset); wrong {
 		s.log.Warn("clock differs from that of aws", zap.Duration("ahead", a.offset))
 	}
 }
 
 // fail keeps what is held and plans the next attempt.
-func (s *Source) fail(now time.Time, cause *Error) {
+func (s *Source) fail(now time.Time, cause *awscause.Error) {
 	s.mu.Lock()
 	s.cause = cause
 	s.failures++
 	failures := s.failures
 	left := s.current.left(now)
-	wait := pause(pauseLimit(failures, left, cause.denied()))
+	wait := pause(pauseLimit(failures, left, !cause.Passing()))
 	s.next = after(now, wait)
 	s.endAttemptLocked()
 	s.mu.Unlock()
 
 	level := zap.DebugLevel
-	if cause.code != s.warned || now.Sub(s.warnedAt) >= repeatWarning {
+	if cause.Code() != s.warned || now.Sub(s.warnedAt) >= repeatWarning {
 		level = zap.WarnLevel
-		s.warned, s.warnedAt = cause.code, now
+		s.warned, s.warnedAt = cause.Code(), now
 	}
 	s.log.Log(level, "could not assume the role, will retry",
-		zap.String("code", cause.code),
-		zap.String("problem", cause.problem),
-		zap.String("remedy", cause.remedy),
+		zap.String("code", cause.Code()),
+		zap.String("problem", cause.Error()),
+		zap.String("remedy", cause.Remedy()),
 		zap.Int("failures", failures),
 		zap.Duration("retry_in", wait),
 		zap.Duration("valid_for", left))
@@ -163,23 +165,23 @@ func (s *Source) verify(ctx context.Context) {
 		s.naming = naming{verified: true, arn: arn}
 		s.mu.Unlock()
 		s.log.Info("name verified", zap.String("caller_arn", arn))
-	case cause.code == CodeMisattributed:
+	case cause.Code() == CodeMisattributed:
 		s.distrust = true
 		s.mu.Lock()
 		s.current = nil
 		s.cause = cause
 		s.naming.arn = arn
 		s.mu.Unlock()
-		s.log.Error("wrong name landed, not serving", zap.String("caller_arn", oneLine(arn)))
+		s.log.Error("wrong name landed, not serving", zap.String("caller_arn", awscause.OneLine(arn)))
 		s.fail(now, cause)
 	default:
 		s.askedName++
 		wait := pause(min(doubled(s.askedName), maxPauseVerify))
 		s.mu.Lock()
-		s.naming.problem = cause.problem
+		s.naming.problem = cause.Error()
 		s.naming.next = after(now, wait)
 		s.mu.Unlock()
-		s.log.Debug("could not verify the name, will retry", zap.String("problem", cause.problem), zap.Duration("retry_in", wait))
+		s.log.Debug("could not verify the name, will retry", zap.String("problem", cause.Error()), zap.Duration("retry_in", wait))
 	}
 }
 

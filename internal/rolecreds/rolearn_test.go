@@ -23,6 +23,8 @@ func TestExpandRoleARN(t *testing.T) {
 		{perProfile, "1111", "aws", "alice", ""},
 		{perProfile, "11112222333a", "aws", "alice", ""},
 		{perProfile, "111122223333", "example", "alice", ""},
+		{perProfile, "111122223333", "aws:iam::444455556666:role/x", "alice", ""},
+		{perProfile, "111122223333:role/x", "aws", "alice", ""},
 		{perProfile + "{nmae}", "111122223333", "aws", "alice", ""},
 		{perProfile + "{", "111122223333", "aws", "alice", ""},
 		{"arn:aws:iam::{account}:user/{name}", "111122223333", "aws", "alice", ""},

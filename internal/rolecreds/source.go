@@ -15,7 +15,7 @@
 //     served, nor any whose session name, role or source identity is not the
 //     one asked for.
 //   - Attempts after a failure are spread by full jitter, and every failure
-//     has a code, a sentence and a remedy (Error).
+//     has a code, a sentence and a remedy ([awscause.Error]).
 //   - Time is judged by two clocks, so that a suspended machine renews at its
 //     first request after waking, and a clock that is set back delays nothing.
 //     Between refreshes nothing wakes up.
@@ -45,6 +45,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"go.uber.org/zap"
+
+	"github.com/nbidentityd/nbidentityd/internal/awscause"
 )
 
 // STS is the part of *sts.Client that a Source calls. Each call carries option
@@ -89,22 +91,22 @@ type Source struct {
 
 	// Only Run touches these.
 	caller    *caller
-	probed    bool   // a refused source identity has been looked into in this row
-	conflict  *Error // and this is what was found
-	distrust  bool   // a wrong name has landed: verify before serving
-	warned    string // code of the last warning
+	probed    bool            // a refused source identity has been looked into in this row
+	conflict  *awscause.Error // and this is what was found
+	distrust  bool            // a wrong name has landed: verify before serving
+	warned    string          // code of the last warning
 	warnedAt  time.Time
 	askedName int // failed calls of GetCallerIdentity in a row
 
 	mu       sync.Mutex
 	started  bool
 	stopped  bool
-	busy     bool          // an attempt is under way
-	attempt  chan struct{} // closed and replaced when an attempt ends
-	current  *lease        // nil before the first credentials
-	next     moment        // when Run attempts again; the zero moment is now
-	cause    *Error        // why the last attempt failed; nil after a success
-	failures int           // in a row
+	busy     bool            // an attempt is under way
+	attempt  chan struct{}   // closed and replaced when an attempt ends
+	current  *lease          // nil before the first credentials
+	next     moment          // when Run attempts again; the zero moment is now
+	cause    *awscause.Error // why the last attempt failed; nil after a success
+	failures int             // in a row
 	calls    Calls
 	naming   naming
 	offset   time.Duration // local clock minus AWS's at the last answer
@@ -175,7 +177,7 @@ func (s *Source) start() error {
 	s.started = true
 	c, err := newCaller(s.cfg)
 	if err != nil {
-		s.cause = &Error{code: CodeFailed, problem: "settings for the role: " + oneLine(err.Error()), remedy: "correct the settings and start again", err: err}
+		s.cause = awscause.New(awscause.Cause{Code: awscause.CodeFailed, Problem: "settings for the role: " + err.Error(), Remedy: "correct the settings and start again"}, err)
 		s.stopLocked()
 		return fmt.Errorf("settings for the role: %w", err)
 	}
@@ -200,7 +202,7 @@ func (s *Source) stopLocked() {
 // Retrieve returns the current credentials with their true Expiration. It
 // makes no call; when nothing valid is held it waits, no longer than ctx, for
 // the attempt that is under way or due, and else fails at once with the cause of
-// the last failure. Every error has an Error in its chain.
+// the last failure. Every error has an [awscause.Error] in its chain.
 func (s *Source) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	creds, wait, err := s.look()
 	if wait == nil {
@@ -241,17 +243,22 @@ func (s *Source) look() (creds aws.Credentials, wait <-chan struct{}, err error)
 func (s *Source) lackLocked() error {
 	switch {
 	case s.current == nil && s.cause == nil && s.stopped:
-		return &Error{code: CodeNotReady, problem: "the daemon is stopping"}
+		return awscause.New(awscause.Cause{Code: CodeNotReady, Problem: "the daemon is stopping"}, nil)
 	case s.current == nil && s.cause == nil:
-		return &Error{code: CodeNotReady, problem: "the role has not been assumed yet", remedy: "ask again in a moment"}
+		return awscause.New(awscause.Cause{Code: CodeNotReady, Problem: "the role has not been assumed yet", Remedy: "ask again in a moment", Passing: true}, nil)
 	case s.current == nil:
 		return s.cause
 	}
 	ended := fmt.Sprintf("the credentials expired at %s", s.current.creds.Expires.UTC().Format(time.RFC3339))
 	if s.cause == nil {
-		return &Error{code: CodeExpired, problem: ended + " and are being renewed", remedy: "ask again in a moment"}
+		return awscause.New(awscause.Cause{Code: CodeExpired, Problem: ended + " and are being renewed", Remedy: "ask again in a moment", Passing: true}, nil)
 	}
-	return &Error{code: s.cause.code, problem: ended + " and could not be renewed: " + s.cause.problem, remedy: s.cause.remedy, err: s.cause}
+	return awscause.New(awscause.Cause{
+		Code:    s.cause.Code(),
+		Problem: ended + " and could not be renewed: " + s.cause.Error(),
+		Remedy:  s.cause.Remedy(),
+		Passing: s.cause.Passing(),
+	}, s.cause)
 }
 
 func (s *Source) due(now time.Time) bool {

@@ -17,6 +17,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/nbidentityd/nbidentityd/internal/awscause"
 )
 
 var errDial = &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
@@ -155,7 +157,7 @@ func TestSTSDownFor29Minutes(t *testing.T) {
 				t.Fatalf("expiry reported as %v, is %v", creds.Expires, first.Expires)
 			}
 		}
-		if got := s.Status(); got.State != StateDegraded || got.Code != CodeUnreachable || !strings.Contains(got.Remedy, "VPC endpoint") {
+		if got := s.Status(); got.State != StateDegraded || got.Code != awscause.CodeUnreachable || !strings.Contains(got.Remedy, "VPC endpoint") {
 			t.Errorf("status %+v", got)
 		}
 		// 29 minutes of pauses of at most a minute, on average half of it.
@@ -189,8 +191,8 @@ func TestSTSDownPastExpiry(t *testing.T) {
 				lastServed = time.Now()
 				continue
 			}
-			var e *Error
-			if !errors.As(err, &e) || e.Code() != CodeUnreachable || !strings.Contains(e.Error(), "expired at") {
+			var e *awscause.Error
+			if !errors.As(err, &e) || e.Code() != awscause.CodeUnreachable || !strings.Contains(e.Error(), "expired at") {
 				t.Fatalf("after expiry: %v", err)
 			}
 			if took := time.Since(before); took > 0 {
@@ -200,7 +202,7 @@ func TestSTSDownPastExpiry(t *testing.T) {
 		if d := first.Expires.Sub(lastServed); d > 2*time.Second {
 			t.Errorf("stopped serving %v before the end", d)
 		}
-		if got := s.Status(); got.State != StateFailing || got.Code != CodeUnreachable {
+		if got := s.Status(); got.State != StateFailing || got.Code != awscause.CodeUnreachable {
 			t.Errorf("status %+v", got)
 		}
 		m.set(func(m *memorySTS) { m.down = nil })
@@ -222,7 +224,7 @@ func TestHangingSTS(t *testing.T) {
 			t.Errorf("waited %v", took)
 		}
 		time.Sleep(callTimeout)
-		mustFail(t, s, CodeUnreachable)
+		mustFail(t, s, awscause.CodeUnreachable)
 		m.set(func(m *memorySTS) { m.hang = false })
 		time.Sleep(callTimeout + maxPauseIdle)
 		first := mustServe(t, s)
@@ -279,14 +281,14 @@ func TestUnusableAnswers(t *testing.T) {
 		code   string
 		mangle func(*sts.AssumeRoleOutput)
 	}{
-		{"no credentials", CodeFailed, func(out *sts.AssumeRoleOutput) { out.Credentials = nil }},
-		{"nothing at all", CodeFailed, func(out *sts.AssumeRoleOutput) { *out = sts.AssumeRoleOutput{} }},
-		{"no key", CodeFailed, func(out *sts.AssumeRoleOutput) { out.Credentials.AccessKeyId = nil }},
-		{"empty secret", CodeFailed, func(out *sts.AssumeRoleOutput) { out.Credentials.SecretAccessKey = aws.String("") }},
-		{"no token", CodeFailed, func(out *sts.AssumeRoleOutput) { out.Credentials.SessionToken = nil }},
-		{"no expiration", CodeFailed, func(out *sts.AssumeRoleOutput) { out.Credentials.Expiration = nil }},
-		{"expired", CodeFailed, func(out *sts.AssumeRoleOutput) { out.Credentials.Expiration = aws.Time(time.Now().Add(-time.Second)) }},
-		{"ends now", CodeFailed, func(out *sts.AssumeRoleOutput) { out.Credentials.Expiration = aws.Time(time.Now()) }},
+		{"no credentials", awscause.CodeFailed, func(out *sts.AssumeRoleOutput) { out.Credentials = nil }},
+		{"nothing at all", awscause.CodeFailed, func(out *sts.AssumeRoleOutput) { *out = sts.AssumeRoleOutput{} }},
+		{"no key", awscause.CodeFailed, func(out *sts.AssumeRoleOutput) { out.Credentials.AccessKeyId = nil }},
+		{"empty secret", awscause.CodeFailed, func(out *sts.AssumeRoleOutput) { out.Credentials.SecretAccessKey = aws.String("") }},
+		{"no token", awscause.CodeFailed, func(out *sts.AssumeRoleOutput) { out.Credentials.SessionToken = nil }},
+		{"no expiration", awscause.CodeFailed, func(out *sts.AssumeRoleOutput) { out.Credentials.Expiration = nil }},
+		{"expired", awscause.CodeFailed, func(out *sts.AssumeRoleOutput) { out.Credentials.Expiration = aws.Time(time.Now().Add(-time.Second)) }},
+		{"ends now", awscause.CodeFailed, func(out *sts.AssumeRoleOutput) { out.Credentials.Expiration = aws.Time(time.Now()) }},
 		{"no user", CodeMisattributed, func(out *sts.AssumeRoleOutput) { out.AssumedRoleUser = nil }},
 		{"no ARN", CodeMisattributed, func(out *sts.AssumeRoleOutput) { out.AssumedRoleUser.Arn = nil }},
 		{"other name", CodeMisattributed, arn(strings.TrimSuffix(testSession, "alice-nb") + "bob-nb")},
@@ -329,7 +331,7 @@ func TestUnusableAnswers(t *testing.T) {
 func TestNilAnswerDoesNotPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := start(t, testConfig(nilSTS{}))
-		mustFail(t, s, CodeFailed)
+		mustFail(t, s, awscause.CodeFailed)
 	})
 }
 
@@ -371,7 +373,7 @@ func TestWrongNameFoundByVerification(t *testing.T) {
 		}
 		m.set(func(m *memorySTS) { m.callerAs, m.downName = "", errDial })
 		time.Sleep(maxPauseIdle)
-		mustFail(t, s, CodeUnreachable)
+		mustFail(t, s, awscause.CodeUnreachable)
 		m.set(func(m *memorySTS) { m.downName = nil })
 		time.Sleep(maxPauseIdle)
 		mustServe(t, s)
@@ -435,7 +437,7 @@ func TestThrottlingIsNotMultiplied(t *testing.T) {
 		m := &memorySTS{down: apiError("Throttling", "Rate exceeded")}
 		s := start(t, testConfig(m))
 		time.Sleep(10 * time.Minute)
-		mustFail(t, s, CodeThrottled)
+		mustFail(t, s, awscause.CodeThrottled)
 		// Full jitter up to 10 s: 5 s on average.
 		if n := m.calls(); n > 200 {
 			t.Errorf("%d calls in 10 min", n)
@@ -601,7 +603,7 @@ func TestSettingsThatCannotWork(t *testing.T) {
 				if err := s.Run(t.Context()); err == nil {
 					t.Fatal("Run accepted it")
 				}
-				mustFail(t, s, CodeFailed)
+				mustFail(t, s, awscause.CodeFailed)
 			})
 		})
 	}
@@ -670,7 +672,7 @@ func TestClockSetBack(t *testing.T) {
 			time.Sleep(time.Minute)
 			stepClock(s, -back)
 			time.Sleep(60 * time.Minute)
-			mustFail(t, s, CodeUnreachable)
+			mustFail(t, s, awscause.CodeUnreachable)
 		})
 	}
 }
@@ -686,7 +688,7 @@ func TestClockSetForwardAndRight(t *testing.T) {
 			m.down = apiError("SignatureDoesNotMatch", "Signature expired: 20260102T030405Z is now earlier than 20260102T045905Z (20260102T050405Z - 5 min.)")
 		})
 		stepClock(s, 2*time.Hour)
-		e := mustFail(t, s, CodeClockSkew)
+		e := mustFail(t, s, awscause.CodeClockSkew)
 		if !strings.Contains(e.Remedy(), "clock") {
 			t.Errorf("remedy %q", e.Remedy())
 		}

@@ -3,6 +3,8 @@ package rolecreds
 import (
 	"fmt"
 	"time"
+
+	"github.com/nbidentityd/nbidentityd/internal/awscause"
 )
 
 // The states of a Source.
@@ -65,7 +67,7 @@ func (s *Source) Status() Status {
 		RoleARN:        s.cfg.RoleARN,
 		SessionName:    s.cfg.SessionName,
 		SourceIdentity: s.cfg.SourceIdentity,
-		CallerARN:      oneLine(s.naming.arn),
+		CallerARN:      awscause.OneLine(s.naming.arn),
 		Verified:       s.naming.verified,
 		VerifyProblem:  s.naming.problem,
 		NextRefresh:    s.next.wall,
@@ -79,21 +81,22 @@ func (s *Source) Status() Status {
 		st.Refreshed = s.current.began
 	}
 	valid := s.current.valid(now)
+	skew, wrong := awscause.Skew(s.offset)
 	switch {
 	case s.cause != nil:
 		st.State = StateFailing
 		if valid {
 			st.State = StateDegraded
 		}
-		st.Code, st.Problem, st.Remedy = s.cause.code, s.cause.problem, s.cause.remedy
+		st.Code, st.Problem, st.Remedy = s.cause.Code(), s.cause.Error(), s.cause.Remedy()
 	case s.current == nil:
 		st.State, st.Code = StateStarting, CodeNotReady
 	case !valid:
 		st.State, st.Code = StateFailing, CodeExpired
 		st.Problem = "the credentials have expired and are being renewed"
-	case s.offset.Abs() > maxSkew:
-		st.State, st.Code, st.Remedy = StateDegraded, CodeClockSkew, clockRemedy
-		st.Problem = fmt.Sprintf("the clock of this machine is %s AWS's; programs that sign with it are refused", describeOffset(s.offset))
+	case wrong:
+		st.State, st.Code, st.Remedy = StateDegraded, skew.Code, skew.Remedy
+		st.Problem = skew.Problem + "; programs that sign with it are refused"
 	}
 	return st
 }
@@ -114,5 +117,5 @@ func keySuffix(id string) string {
 	if len(id) < 8 {
 		return ""
 	}
-	return oneLine(id[len(id)-4:])
+	return awscause.OneLine(id[len(id)-4:])
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 	"github.com/aws/smithy-go"
 	"go.uber.org/goleak"
+
+	"github.com/nbidentityd/nbidentityd/internal/awscause"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -231,7 +233,7 @@ func checkServed(t *testing.T, creds aws.Credentials) {
 }
 
 // mustFail returns the Error that s answers with.
-func mustFail(t *testing.T, s *Source, code string) *Error {
+func mustFail(t *testing.T, s *Source, code string) *awscause.Error {
 	t.Helper()
 	creds, err := within(s)
 	if err == nil {
@@ -240,9 +242,9 @@ func mustFail(t *testing.T, s *Source, code string) *Error {
 	if creds != (aws.Credentials{}) {
 		t.Errorf("credentials next to an error")
 	}
-	e, ok := err.(*Error)
+	e, ok := err.(*awscause.Error)
 	if !ok {
-		t.Fatalf("Retrieve: %T %v, want *Error", err, err)
+		t.Fatalf("Retrieve: %T %v, want *awscause.Error", err, err)
 	}
 	if e.Code() != code {
 		t.Fatalf("code %s (%v), want %s", e.Code(), e, code)

@@ -15,6 +15,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"github.com/nbidentityd/nbidentityd/internal/awscause"
 )
 
 type roundTrip func(*http.Request) (*http.Response, error)
@@ -94,68 +96,68 @@ func TestCausesOnTheWire(t *testing.T) {
 		{"denied in other words", func() roundTrip {
 			return answers(403, xmlError("AccessDenied", "Roles may not be assumed by root accounts."))
 		}, CodeDeniedAssumeRole, "Roles may not", "trust policy"},
-		{"throttled", func() roundTrip { return answers(400, xmlError("Throttling", "Rate exceeded")) }, CodeThrottled, "Rate exceeded", "quota"},
-		{"throttled by status", func() roundTrip { return answers(429, xmlError("SomethingNew", "Slow")) }, CodeThrottled, "SomethingNew", "quota"},
-		{"request expired", func() roundTrip { return answers(400, xmlError("RequestExpired", "Request has expired.")) }, CodeClockSkew, "Request has expired", "clock"},
+		{"throttled", func() roundTrip { return answers(400, xmlError("Throttling", "Rate exceeded")) }, awscause.CodeThrottled, "Rate exceeded", "quota"},
+		{"throttled by status", func() roundTrip { return answers(429, xmlError("SomethingNew", "Slow")) }, awscause.CodeThrottled, "SomethingNew", "quota"},
+		{"request expired", func() roundTrip { return answers(400, xmlError("RequestExpired", "Request has expired.")) }, awscause.CodeClockSkew, "Request has expired", "clock"},
 		{"clock behind", func() roundTrip {
 			return answers(403, xmlError("SignatureDoesNotMatch", "Signature expired: 20260102T030405Z is now earlier than 20260102T045905Z (20260102T050405Z - 5 min.)"), "Date", dated(2*time.Hour))
-		}, CodeClockSkew, "2h0m0s behind AWS's", "clock"},
+		}, awscause.CodeClockSkew, "2h0m0s behind AWS's", "clock"},
 		{"clock ahead", func() roundTrip {
 			return answers(403, xmlError("SignatureDoesNotMatch", "Signature not yet current: 20260102T030405Z"), "Date", dated(-time.Hour))
-		}, CodeClockSkew, "1h0m0s ahead of AWS's", "clock"},
+		}, awscause.CodeClockSkew, "1h0m0s ahead of AWS's", "clock"},
 		{"clock told by the date alone", func() roundTrip {
 			return answers(403, xmlError("SignatureDoesNotMatch", "The request signature we calculated does not match"), "Date", dated(10*time.Minute))
-		}, CodeClockSkew, "10m0s behind AWS's", "clock"},
+		}, awscause.CodeClockSkew, "10m0s behind AWS's", "clock"},
 		{"cached date", func() roundTrip {
 			return answers(403, xmlError("SignatureDoesNotMatch", "The request signature we calculated does not match"), "Date", dated(10*time.Minute), "Age", "600")
-		}, CodeFailed, "refuses the signature", "proxy"},
+		}, awscause.CodeFailed, "refuses the signature", "proxy"},
 		{"wrong signature", func() roundTrip {
 			return answers(403, xmlError("SignatureDoesNotMatch", "The request signature we calculated does not match"))
-		}, CodeFailed, "refuses the signature", "proxy"},
+		}, awscause.CodeFailed, "refuses the signature", "proxy"},
 		{"base expired", func() roundTrip {
 			return answers(403, xmlError("ExpiredToken", "The security token included in the request is expired"))
-		}, CodeBaseCredentials, "expired", "rotate"},
+		}, awscause.CodeBaseCredentials, "expired", "rotate"},
 		{"base expired, modelled", func() roundTrip {
 			return answers(400, xmlError("ExpiredTokenException", "The security token included in the request is expired"))
-		}, CodeBaseCredentials, "expired", "rotate"},
+		}, awscause.CodeBaseCredentials, "expired", "rotate"},
 		{"base unknown", func() roundTrip {
 			return answers(403, xmlError("InvalidClientTokenId", "The security token included in the request is invalid."))
-		}, CodeBaseCredentials, "invalid", "execution role still exists"},
+		}, awscause.CodeBaseCredentials, "invalid", "execution role still exists"},
 		{"region disabled", func() roundTrip {
 			return answers(403, xmlError("RegionDisabledException", "STS is not activated in this region for account:111122223333. Your account administrator can activate STS in this region using the IAM Console."))
-		}, CodeFailed, "not activated", "eu-west-1"},
+		}, awscause.CodeFailed, "not activated", "eu-west-1"},
 		{"validation", func() roundTrip {
 			return answers(400, xmlError("ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."))
-		}, CodeFailed, "MaxSessionDuration", "change what the message names"},
-		{"500", func() roundTrip { return answers(500, xmlError("InternalFailure", "Boom")) }, CodeFailed, "HTTP 500: InternalFailure", "tried again"},
-		{"503 page", func() roundTrip { return answers(503, "<html><body>Service Unavailable</body></html>") }, CodeFailed, "HTTP 503: an answer that is not from STS", "tried again"},
-		{"502 empty", func() roundTrip { return answers(502, "") }, CodeFailed, "HTTP 502", "tried again"},
-		{"403 page of a proxy", func() roundTrip { return answers(403, "<html><p>Blocked</html>") }, CodeFailed, "HTTP 403", "proxy"},
-		{"200 page of a portal", func() roundTrip { return answers(200, "<html><body>Sign in</body></html>") }, CodeFailed, "HTTP 200", "proxy"},
-		{"200 empty", func() roundTrip { return answers(200, "") }, CodeFailed, "not from STS", "proxy"},
-		{"200 JSON", func() roundTrip { return answers(200, `{"a":1}`) }, CodeFailed, "not from STS", "proxy"},
+		}, awscause.CodeFailed, "MaxSessionDuration", "change what the message names"},
+		{"500", func() roundTrip { return answers(500, xmlError("InternalFailure", "Boom")) }, awscause.CodeFailed, "HTTP 500: InternalFailure", "tried again"},
+		{"503 page", func() roundTrip { return answers(503, "<html><body>Service Unavailable</body></html>") }, awscause.CodeFailed, "HTTP 503: an answer that is not from STS", "tried again"},
+		{"502 empty", func() roundTrip { return answers(502, "") }, awscause.CodeFailed, "HTTP 502", "tried again"},
+		{"403 page of a proxy", func() roundTrip { return answers(403, "<html><p>Blocked</html>") }, awscause.CodeFailed, "HTTP 403", "proxy"},
+		{"200 page of a portal", func() roundTrip { return answers(200, "<html><body>Sign in</body></html>") }, awscause.CodeFailed, "HTTP 200", "proxy"},
+		{"200 empty", func() roundTrip { return answers(200, "") }, awscause.CodeFailed, "not from STS", "proxy"},
+		{"200 JSON", func() roundTrip { return answers(200, `{"a":1}`) }, awscause.CodeFailed, "not from STS", "proxy"},
 		{"200 truncated", func() roundTrip {
 			return answers(200, `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials><AccessKeyId>ASIA`)
-		}, CodeFailed, "cut off", "proxy"},
+		}, awscause.CodeFailed, "cut off", "proxy"},
 		{"200 bad time", func() roundTrip {
 			return answers(200, `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials><Expiration>tomorrow</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`)
-		}, CodeFailed, "cut off or not from STS", "proxy"},
+		}, awscause.CodeFailed, "cut off or not from STS", "proxy"},
 		{"200 half the fields", func() roundTrip {
 			return answers(200, `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials><AccessKeyId>ASIAHALFEXAMPLE</AccessKeyId></Credentials></AssumeRoleResult></AssumeRoleResponse>`)
-		}, CodeFailed, "without all of", "proxy"},
+		}, awscause.CodeFailed, "without all of", "proxy"},
 		{"reset in the answer", func() roundTrip {
 			return func(r *http.Request) (*http.Response, error) {
 				resp, err := answers(200, "")(r)
 				resp.Body = brokenBody{&net.OpError{Op: "read", Net: "tcp", Err: errors.New("connection reset by peer")}}
 				return resp, err
 			}
-		}, CodeUnreachable, "connection reset by peer", "VPC endpoint"},
+		}, awscause.CodeUnreachable, "connection reset by peer", "VPC endpoint"},
 		{"no DNS", func() roundTrip {
 			return refuses(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "sts.eu-west-1.amazonaws.com", IsNotFound: true}})
-		}, CodeUnreachable, "sts.eu-west-1.amazonaws.com does not resolve", "com.amazonaws.eu-west-1.sts"},
-		{"refused", func() roundTrip { return refuses(errDial) }, CodeUnreachable, "connection refused", "NAT"},
-		{"EOF", func() roundTrip { return refuses(io.EOF) }, CodeUnreachable, "EOF", "VPC endpoint"},
-		{"foreign certificate", func() roundTrip { return refuses(x509.UnknownAuthorityError{}) }, CodeUnreachable, "certificate", "authorities"},
+		}, awscause.CodeUnreachable, "sts.eu-west-1.amazonaws.com does not resolve", "com.amazonaws.eu-west-1.sts"},
+		{"refused", func() roundTrip { return refuses(errDial) }, awscause.CodeUnreachable, "connection refused", "NAT"},
+		{"EOF", func() roundTrip { return refuses(io.EOF) }, awscause.CodeUnreachable, "EOF", "VPC endpoint"},
+		{"foreign certificate", func() roundTrip { return refuses(x509.UnknownAuthorityError{}) }, awscause.CodeUnreachable, "certificate", "authorities"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -181,7 +183,7 @@ func TestCausesOnTheWire(t *testing.T) {
 					t.Errorf("%d requests for one attempt", calls)
 				}
 				for _, text := range []string{cause.Error(), cause.Remedy()} {
-					if oneLine(text) != text {
+					if awscause.OneLine(text) != text {
 						t.Errorf("not one clean line: %q", text)
 					}
 				}
@@ -197,7 +199,7 @@ func TestHangOnTheWire(t *testing.T) {
 			return nil, r.Context().Err()
 		}))))
 		time.Sleep(callTimeout)
-		e := mustFail(t, s, CodeUnreachable)
+		e := mustFail(t, s, awscause.CodeUnreachable)
 		if !strings.Contains(e.Error(), "no answer from STS within 10s") {
 			t.Errorf("%v", e)
 		}
@@ -227,7 +229,7 @@ func TestBaseCredentials(t *testing.T) {
 				client := sts.New(sts.Options{Region: "eu-west-1", Credentials: test.provider, HTTPClient: &http.Client{Transport: refuses(errors.New("must not be called"))}})
 				s := start(t, testConfig(client))
 				time.Sleep(callTimeout)
-				e := mustFail(t, s, CodeBaseCredentials)
+				e := mustFail(t, s, awscause.CodeBaseCredentials)
 				if !strings.Contains(e.Error(), test.says) {
 					t.Errorf("%v", e)
 				}
@@ -281,7 +283,7 @@ func FuzzAnswer(f *testing.F) {
 		a, cause := c.assume(t.Context())
 		switch {
 		case cause != nil:
-			if cause.Code() == "" || oneLine(cause.Error()) != cause.Error() || oneLine(cause.Remedy()) != cause.Remedy() {
+			if cause.Code() == "" || awscause.OneLine(cause.Error()) != cause.Error() || awscause.OneLine(cause.Remedy()) != cause.Remedy() {
 				t.Errorf("cause %q %q %q", cause.Code(), cause.Error(), cause.Remedy())
 			}
 		case a.lease.creds.AccessKeyID == "" || a.lease.creds.SecretAccessKey == "" || a.lease.creds.SessionToken == "" || !a.lease.valid(time.Now()):
