@@ -2,7 +2,9 @@ package discovery
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -18,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sagemaker"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/nbidentityd/nbidentityd/internal/awscause"
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 )
@@ -147,24 +150,35 @@ func TestAccountProblems(t *testing.T) {
 		{"space not found", private, func(_ *testing.T, a *fakeaws.Account) *sagemaker.Client { return client(a, "", "alice-lab") },
 			CodeNotFound, "us-east-1"},
 		{"no base credentials", classic, func(_ *testing.T, a *fakeaws.Account) *sagemaker.Client { return client(a, "no-such-machine", "") },
-			CodeBaseCredentials, "metadata service"},
+			awscause.CodeBaseCredentials, "metadata service"},
 		{"no container credentials", inDomain(private), func(_ *testing.T, a *fakeaws.Account) *sagemaker.Client {
 			return client(a, "", "no-such-app")
-		}, CodeBaseCredentials, "metadata service"},
-		{"clock", classic, func(_ *testing.T, a *fakeaws.Account) *sagemaker.Client {
-			a.SetClockOffset(time.Hour)
-			return client(a, "alice-nb", "")
-		}, CodeClockSkew, "clock"},
+		}, awscause.CodeBaseCredentials, "metadata service"},
+		{"clock, told by the date alone", classic, func(*testing.T, *fakeaws.Account) *sagemaker.Client {
+			return wireClient(func(*http.Request) (*http.Response, error) {
+				r := reply(403, "application/x-amz-json-1.1", `{"__type":"InvalidSignatureException","message":"The request signature we calculated does not match the signature you provided."}`)
+				r.Header.Set("Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+				return r, nil
+			})
+		}, awscause.CodeClockSkew, "clock"},
+		{"no DNS", classic, func(*testing.T, *fakeaws.Account) *sagemaker.Client {
+			return wireClient(func(r *http.Request) (*http.Response, error) {
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: r.URL.Hostname(), IsNotFound: true}}
+			})
+		}, awscause.CodeUnreachable, "private DNS"},
+		{"foreign certificate", classic, func(*testing.T, *fakeaws.Account) *sagemaker.Client {
+			return wireClient(func(*http.Request) (*http.Response, error) { return nil, x509.UnknownAuthorityError{} })
+		}, awscause.CodeUnreachable, "certificate authorities"},
 		{"secret of another key", classic, func(*testing.T, *fakeaws.Account) *sagemaker.Client {
 			return wireClient(func(*http.Request) (*http.Response, error) {
 				return reply(403, "application/x-amz-json-1.1", `{"__type":"UnrecognizedClientException","message":"The security token included in the request is invalid."}`), nil
 			})
-		}, CodeBaseCredentials, "rotate"},
+		}, awscause.CodeBaseCredentials, "rotate"},
 		{"throttled", classic, func(*testing.T, *fakeaws.Account) *sagemaker.Client {
 			return wireClient(func(*http.Request) (*http.Response, error) {
 				return reply(400, "application/x-amz-json-1.1", `{"__type":"ThrottlingException","message":"Rate exceeded"}`), nil
 			})
-		}, CodeThrottled, ""},
+		}, awscause.CodeThrottled, ""},
 		{"throttled through the client's own retries", classic, func(*testing.T, *fakeaws.Account) *sagemaker.Client {
 			c := wireClient(func(*http.Request) (*http.Response, error) {
 				return reply(400, "application/x-amz-json-1.1", `{"__type":"ThrottlingException","message":"Rate exceeded"}`), nil
@@ -172,33 +186,33 @@ func TestAccountProblems(t *testing.T) {
 			o := c.Options()
 			o.Retryer = retry.NewStandard()
 			return sagemaker.New(o)
-		}, CodeThrottled, ""},
+		}, awscause.CodeThrottled, ""},
 		{"a proxy's page", classic, func(*testing.T, *fakeaws.Account) *sagemaker.Client {
 			return wireClient(func(*http.Request) (*http.Response, error) {
 				return reply(407, "text/html", "<html>Log in</html>"), nil
 			})
-		}, CodeFailed, "proxy"},
+		}, awscause.CodeFailed, "proxy"},
 		{"a page instead of an answer", classic, func(*testing.T, *fakeaws.Account) *sagemaker.Client {
 			return wireClient(func(*http.Request) (*http.Response, error) {
 				return reply(200, "text/html", "<html>Welcome</html>"), nil
 			})
-		}, CodeFailed, "proxy"},
+		}, awscause.CodeFailed, "proxy"},
 		{"internal error", classic, func(*testing.T, *fakeaws.Account) *sagemaker.Client {
 			return wireClient(func(*http.Request) (*http.Response, error) {
 				return reply(500, "application/x-amz-json-1.1", `{"__type":"InternalFailure"}`), nil
 			})
-		}, CodeFailed, ""},
+		}, awscause.CodeFailed, ""},
 		{"no connection", classic, func(*testing.T, *fakeaws.Account) *sagemaker.Client {
 			return wireClient(func(*http.Request) (*http.Response, error) { return nil, errors.New("connect: network is unreachable") })
-		}, CodeUnreachable, "com.amazonaws.us-east-1.sagemaker.api"},
+		}, awscause.CodeUnreachable, "com.amazonaws.us-east-1.sagemaker.api"},
 		{"no answer", classic, func(*testing.T, *fakeaws.Account) *sagemaker.Client {
 			return wireClient(func(r *http.Request) (*http.Response, error) { <-r.Context().Done(); return nil, r.Context().Err() })
-		}, CodeUnreachable, "NAT gateway"},
+		}, awscause.CodeUnreachable, "NAT gateway"},
 		{"answer cut off", classic, func(*testing.T, *fakeaws.Account) *sagemaker.Client {
 			return wireClient(func(*http.Request) (*http.Response, error) {
 				return reply(200, "application/x-amz-json-1.1", `{"RoleArn": "arn:aws:iam::1111`), nil
 			})
-		}, CodeFailed, ""},
+		}, awscause.CodeFailed, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -207,9 +221,9 @@ func TestAccountProblems(t *testing.T) {
 				defer cancel()
 				var told error
 				_, err := Discover(ctx, Config{SageMaker: tt.client(t, account), OnProblem: func(err error) { told = err }}, tt.nb)
-				var problem *Error
+				var problem *awscause.Error
 				if !errors.As(err, &problem) || problem.Code() != tt.code || !strings.Contains(problem.Remedy(), tt.remedy) {
-					t.Fatalf("got error %v; remedy %q", err, problem.Remedy())
+					t.Fatalf("got error %v", err)
 				}
 				if !errors.As(told, &problem) || problem.Code() != tt.code {
 					t.Errorf("told of %v", told)
@@ -218,4 +232,24 @@ func TestAccountProblems(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The client mends its own clock by the date of a refusal; until then the cause
+// says how far it is off.
+func TestClockOfAccount(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		account := newAccount(t)
+		account.SetClockOffset(time.Hour)
+		var told []error
+		facts, err := Discover(t.Context(), Config{SageMaker: client(account, "alice-nb", ""), OnProblem: func(err error) { told = append(told, err) }}, classic)
+		if err != nil || facts.ExecutionRoleARN != sharedRole {
+			t.Errorf("got %+v, %v", facts, err)
+		}
+		var problem *awscause.Error
+		if len(told) != 2 || told[1] != nil || !errors.As(told[0], &problem) ||
+			problem.Code() != awscause.CodeClockSkew || !strings.Contains(problem.Error(), "1h0m0s behind AWS's") {
+			t.Errorf("told of %v", told)
+		}
+	})
 }

@@ -50,6 +50,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sagemaker/types"
 	"go.uber.org/zap"
 
+	"github.com/nbidentityd/nbidentityd/internal/awscause"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 )
 
@@ -78,7 +79,7 @@ type Config struct {
 	// TRUSTED_IDENTITY_PROPOGATION_ENABLED (AWS's spelling) is set.
 	TrustedIdentityPropagation bool
 
-	// OnProblem, when not nil, is called by Discover with an *Error each time
+	// OnProblem, when not nil, is called by Discover with an *awscause.Error each time
 	// a question fails and will be asked again, and with nil once it has been
 	// answered after all.
 	OnProblem func(error)
@@ -119,8 +120,8 @@ type StepAside struct{ Reason string }
 func (s StepAside) Error() string { return "stepping aside: " + s.Reason }
 
 // Discover finds out who the calls of notebook nb are made for, and as which role.
-// Its errors are a StepAside, an *Error that asking again cannot change, or the
-// end of ctx, joined with the last *Error if there was one.
+// Its errors are a StepAside, an *awscause.Error that asking again cannot change,
+// or the end of ctx, joined with the last *awscause.Error if there was one.
 func Discover(ctx context.Context, cfg Config, nb identity.Notebook) (Facts, error) {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
@@ -208,16 +209,16 @@ func (d *discovery) spaceSubject(ctx context.Context) (identity.Subject, error) 
 		return d.newSubject(identity.KindSharedSpace, d.nb.Space), nil
 	case types.SharingTypePrivate:
 	default:
-		return identity.Subject{}, q.error(CodeOwnerUnknown, "see the space in the SageMaker console; private and shared spaces are supported",
-			nil, "the sharing type is %.40q, so it is not known whose space this is", sharing)
+		return identity.Subject{}, q.unusable(CodeOwnerUnknown, "see the space in the SageMaker console; private and shared spaces are supported",
+			"the sharing type is %.40q, so it is not known whose space this is", sharing)
 	}
 	var owner string
 	if o := out.OwnershipSettings; o != nil {
 		owner = aws.ToString(o.OwnerUserProfileName)
 	}
 	if identity.CheckName(owner) != nil {
-		return identity.Subject{}, q.error(CodeOwnerUnknown, "delete the space and create it again as its user, so that it has an owner",
-			nil, "the space is private and its owner %.80q is not the name of a user profile", owner)
+		return identity.Subject{}, q.unusable(CodeOwnerUnknown, "delete the space and create it again as its user, so that it has an owner",
+			"the space is private and its owner %.80q is not the name of a user profile", owner)
 	}
 	if d.nb.UserProfile != "" && d.nb.UserProfile != owner {
 		d.Log.Warn("metadata file names another user than the owner of the space, taking the owner",
@@ -300,8 +301,8 @@ func (d *discovery) sharedSpaceRole(ctx context.Context) (string, RoleSource, er
 // checkRole holds a role that AWS named to the rules of the metadata file.
 func (d *discovery) checkRole(q question, arn *string, source RoleSource) (string, RoleSource, error) {
 	if !d.legalRole(aws.ToString(arn)) {
-		return "", "", q.error(CodeRoleUnknown, "name the execution role in the settings of nbidentityd",
-			nil, "the answer gives the execution role as %.120q, expected the ARN of a role in account %s", aws.ToString(arn), d.nb.Account)
+		return "", "", q.unusable(CodeRoleUnknown, "name the execution role in the settings of nbidentityd",
+			"the answer gives the execution role as %.120q, expected the ARN of a role in account %s", aws.ToString(arn), d.nb.Account)
 	}
 	return *arn, source, nil
 }
@@ -341,7 +342,7 @@ func (d *discovery) propagation(ctx context.Context, subject identity.Subject) (
 	}
 	out, err := d.describeDomain(ctx, d.domainQuestion().softly())
 	if err != nil {
-		var problem *Error
+		var problem *awscause.Error
 		if errors.As(err, &problem) && ctx.Err() == nil {
 			d.Log.Warn("not known whether the domain propagates the user's name",
 				zap.String("code", problem.Code()), zap.Error(problem), zap.String("remedy", problem.Remedy()))

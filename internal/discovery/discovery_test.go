@@ -25,6 +25,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/nbidentityd/nbidentityd/internal/awscause"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 )
 
@@ -362,7 +363,7 @@ func TestDiscoverFailsClosed(t *testing.T) {
 		tt.change(fake)
 		state := filepath.Join(t.TempDir(), "facts.json")
 		facts, err := Discover(t.Context(), Config{SageMaker: fake, StateFile: state}, tt.nb)
-		var problem *Error
+		var problem *awscause.Error
 		if !errors.As(err, &problem) || problem.Code() != tt.code || problem.Remedy() == "" || facts != (Facts{}) {
 			t.Errorf("%s: got %+v, %v", name, facts, err)
 		}
@@ -395,7 +396,7 @@ func TestTransientProblemsAreRetriedUntilAnswered(t *testing.T) {
 		if took := time.Since(start); took < 25*time.Minute || took > 75*time.Minute {
 			t.Errorf("took %s for %d failures", took, failures)
 		}
-		if n := logs.FilterField(zap.String("code", CodeThrottled)).Len(); n != failures {
+		if n := logs.FilterField(zap.String("code", awscause.CodeThrottled)).Len(); n != failures {
 			t.Errorf("%d of %d failures logged", n, failures)
 		}
 		if len(problems) != failures+1 || problems[failures] != nil {
@@ -473,7 +474,7 @@ func TestDiscoverEndsWithItsContext(t *testing.T) {
 		defer cancel()
 		start := time.Now()
 		facts, err := Discover(ctx, Config{SageMaker: fake, RoleARN: settingRole}, private)
-		var problem *Error
+		var problem *awscause.Error
 		if !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &problem) || problem.Code() != CodeDeniedDescribe || facts != (Facts{}) {
 			t.Errorf("got %+v, %v", facts, err)
 		}
@@ -504,8 +505,8 @@ func TestNoWayToAWS(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		_, err := Discover(ctx, Config{SageMaker: hanging{newFake()}, RoleARN: settingRole}, private)
-		var problem *Error
-		if !errors.As(err, &problem) || problem.Code() != CodeUnreachable || !strings.Contains(problem.Remedy(), "com.amazonaws.us-east-1.sagemaker.api") {
+		var problem *awscause.Error
+		if !errors.As(err, &problem) || problem.Code() != awscause.CodeUnreachable || !strings.Contains(problem.Remedy(), "com.amazonaws.us-east-1.sagemaker.api") {
 			t.Errorf("got %v", err)
 		}
 
@@ -566,32 +567,32 @@ func TestExplain(t *testing.T) {
 		{api("AccessDeniedException", "… because no VPC endpoint policy allows …"), CodeDeniedDescribe, false, "policy of the VPC endpoint for com.amazonaws.us-east-1.sagemaker.api"},
 		{api("AccessDeniedException", "… with an explicit deny in a service control policy"), CodeDeniedDescribe, false, "find the statement that denies"},
 		{api("AccessDeniedException", "… because no service control policy allows …"), CodeDeniedDescribe, false, "a further policy"},
-		{throttled(), CodeThrottled, true, ""},
-		{status(429, errors.New("slow down")), CodeFailed, false, "proxy"},
-		{status(429, api("Weird", "slow down")), CodeThrottled, true, ""},
+		{throttled(), awscause.CodeThrottled, true, ""},
+		{status(429, errors.New("slow down")), awscause.CodeFailed, false, "proxy"},
+		{status(429, api("Weird", "slow down")), awscause.CodeThrottled, true, ""},
 		{notFound(), CodeNotFound, false, "region us-east-1"},
 		{api("ValidationException", "RecordNotFound"), CodeNotFound, false, "region us-east-1"},
-		{status(400, api("ValidationException", "1 validation error")), CodeFailed, false, "endpoint"},
-		{api("ExpiredTokenException", "expired"), CodeBaseCredentials, true, "rotate"},
-		{api("UnrecognizedClientException", "invalid token"), CodeBaseCredentials, true, "rotate"},
-		{api("InvalidSignatureException", "Signature expired: 1 is now earlier than 2"), CodeClockSkew, true, "clock"},
-		{api("InvalidSignatureException", "does not match"), CodeBaseCredentials, true, "proxy"},
-		{status(503, api("ServiceUnavailable", "")), CodeFailed, true, ""},
-		{fmt.Errorf("get identity: %w", errors.New("no EC2 IMDS role found")), CodeBaseCredentials, true, "metadata service"},
-		{&smithyhttp.RequestSendError{Err: errors.New("connection refused")}, CodeUnreachable, true, "com.amazonaws.us-east-1.sagemaker.api"},
-		{context.DeadlineExceeded, CodeUnreachable, true, "NAT gateway"},
-		{errors.New("odd"), CodeFailed, true, "proxy"},
+		{status(400, api("ValidationException", "1 validation error")), awscause.CodeFailed, false, "endpoint"},
+		{api("ExpiredTokenException", "expired"), awscause.CodeBaseCredentials, true, "rotate"},
+		{api("UnrecognizedClientException", "invalid token"), awscause.CodeBaseCredentials, true, "rotate"},
+		{api("InvalidSignatureException", "Signature expired: 1 is now earlier than 2"), awscause.CodeClockSkew, true, "clock"},
+		{api("InvalidSignatureException", "does not match"), awscause.CodeBaseCredentials, true, "proxy"},
+		{status(503, api("ServiceUnavailable", "")), awscause.CodeFailed, true, ""},
+		{fmt.Errorf("get identity: %w", errors.New("no EC2 IMDS role found")), awscause.CodeBaseCredentials, true, "metadata service"},
+		{&smithyhttp.RequestSendError{Err: errors.New("connection refused")}, awscause.CodeUnreachable, true, "com.amazonaws.us-east-1.sagemaker.api"},
+		{context.DeadlineExceeded, awscause.CodeUnreachable, true, "NAT gateway"},
+		{errors.New("odd"), awscause.CodeFailed, true, "proxy"},
 	} {
-		got := q.explain(tt.err)
-		if got.Code() != tt.code || got.passing != tt.passing || !strings.Contains(got.Remedy(), tt.remedy) || !errors.Is(got, tt.err) {
-			t.Errorf("%v: got %s (passing %v): %v; remedy %q", tt.err, got.Code(), got.passing, got, got.Remedy())
+		got := q.call().Explain(tt.err)
+		if got.Code() != tt.code || got.Passing() != tt.passing || !strings.Contains(got.Remedy(), tt.remedy) || !errors.Is(got, tt.err) {
+			t.Errorf("%v: got %s (passing %v): %v; remedy %q", tt.err, got.Code(), got.Passing(), got, got.Remedy())
 		}
 		if !strings.HasPrefix(got.Error(), "asking sagemaker:DescribeSpace about arn:aws:sagemaker:us-east-1:111122223333:space/d/s: ") {
 			t.Errorf("%v: %q does not name the question", tt.err, got)
 		}
 	}
-	hostile := q.explain(api("AccessDeniedException", "a\r\nb\x1b[31m\u202e"+strings.Repeat("x", 5000)))
-	if text := hostile.Error(); len(text) > 1100 || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
+	hostile := q.call().Explain(api("AccessDeniedException", "a\r\nb\x1b[31m\u202e"+strings.Repeat("x", 5000)))
+	if text := hostile.Error(); len(text) > 2100 || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
 		t.Errorf("text from the wire is passed on: %q", text)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/nbidentityd/nbidentityd/internal/awscause"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 )
 
@@ -29,8 +30,8 @@ const (
 // WaitForMetadata reads the metadata file, which SageMaker may write after the
 // daemon has started: a missing, empty or half-written file is waited for, at
 // most for limit. Its directories may appear late as well. Any other fault of the
-// file is returned at once. After limit the error is an *Error with the code
-// no_metadata.
+// file is returned at once. After limit the error is an *awscause.Error with
+// the code no_metadata.
 func WaitForMetadata(ctx context.Context, path string, limit time.Duration, log *zap.Logger) (identity.Notebook, error) {
 	if log == nil {
 		log = zap.NewNop()
@@ -97,13 +98,12 @@ func unfinished(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, identity.ErrIncomplete)
 }
 
-func gaveUp(path string, limit time.Duration, err error) *Error {
-	return &Error{
-		code:    CodeNoMetadata,
-		problem: oneLine(fmt.Sprintf("waited %s for the metadata file %s: %s", limit, path, err)),
-		remedy:  "run nbidentityd on a SageMaker notebook instance or in a Studio app; notebook jobs and training jobs have no metadata file",
-		err:     err,
-	}
+func gaveUp(path string, limit time.Duration, err error) *awscause.Error {
+	return awscause.New(awscause.Cause{
+		Code:    CodeNoMetadata,
+		Problem: fmt.Sprintf("waited %s for the metadata file %s: %s", limit, path, err),
+		Remedy:  "run nbidentityd on a SageMaker notebook instance or in a Studio app; notebook jobs and training jobs have no metadata file",
+	}, err)
 }
 
 // watchPath watches the nearest existing directory above path and moves down as

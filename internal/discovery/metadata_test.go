@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/nbidentityd/nbidentityd/internal/awscause"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 )
 
@@ -70,7 +71,7 @@ func TestWaitForMetadataLimit(t *testing.T) {
 				prepare(t, path)
 				start := time.Now()
 				_, err := waitForMetadata(t.Context(), path, limit, zap.NewNop(), idle)
-				var problem *Error
+				var problem *awscause.Error
 				if !errors.As(err, &problem) || problem.Code() != CodeNoMetadata || problem.Remedy() == "" ||
 					!strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "waited "+limit.String()) {
 					t.Errorf("%s: got error %v", name, err)
@@ -110,7 +111,7 @@ func TestWaitForMetadataCancelled(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 7*time.Second)
 		defer cancel()
 		_, err := waitForMetadata(ctx, filepath.Join(dir, "m.json"), time.Minute, zap.NewNop(), idle)
-		var problem *Error
+		var problem *awscause.Error
 		if !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &problem) {
 			t.Errorf("got error %v", err)
 		}

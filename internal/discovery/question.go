@@ -6,8 +6,10 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/nbidentityd/nbidentityd/internal/identity"
 	"go.uber.org/zap"
+
+	"github.com/nbidentityd/nbidentityd/internal/awscause"
+	"github.com/nbidentityd/nbidentityd/internal/identity"
 )
 
 const (
@@ -60,7 +62,7 @@ func resourceARN(nb identity.Notebook, resource string) string {
 // softTries calls, and at once when somebody would have to act.
 func ask[T any](ctx context.Context, d *discovery, q question, call func(context.Context) (T, error)) (T, error) {
 	var none T
-	var last *Error
+	var last *awscause.Error
 	for failures := 0; ; {
 		answer, err := once(ctx, q.timeout, call)
 		if err == nil {
@@ -74,17 +76,17 @@ func ask[T any](ctx context.Context, d *discovery, q question, call func(context
 			return none, ended(ctx, q, last)
 		}
 		failures++
-		last = q.explain(err)
-		pause := last.pause(failures)
-		if q.soft && (failures >= softTries || !last.passing) {
+		last = q.call().Explain(err)
+		pause := backoff(failures, last.Passing())
+		if q.soft && (failures >= softTries || !last.Passing()) {
 			return none, last
 		}
 		if !q.soft {
 			d.report(last)
 		}
 		d.Log.Warn("question to aws failed, asking again",
-			zap.String("action", q.action), zap.String("resource", q.resource), zap.String("code", last.code),
-			zap.Error(last), zap.String("remedy", last.remedy), zap.Int("failures", failures), zap.Duration("pause", pause))
+			zap.String("action", q.action), zap.String("resource", q.resource), zap.String("code", last.Code()),
+			zap.Error(last), zap.String("remedy", last.Remedy()), zap.Int("failures", failures), zap.Duration("pause", pause))
 		if !sleep(ctx, pause) {
 			return none, ended(ctx, q, last)
 		}
@@ -97,14 +99,14 @@ func once[T any](ctx context.Context, timeout time.Duration, call func(context.C
 	return call(ctx)
 }
 
-func ended(ctx context.Context, q question, last *Error) error {
+func ended(ctx context.Context, q question, last *awscause.Error) error {
 	if last == nil {
 		return fmt.Errorf("asking %s about %s: %w", q.action, q.resource, ctx.Err())
 	}
 	return fmt.Errorf("%w (no more time: %w)", last, ctx.Err())
 }
 
-func (d *discovery) report(problem *Error) {
+func (d *discovery) report(problem *awscause.Error) {
 	switch {
 	case d.OnProblem == nil:
 	case problem == nil:
@@ -114,9 +116,9 @@ func (d *discovery) report(problem *Error) {
 	}
 }
 
-// pause is how long to wait after the given number of failures.
-func (e *Error) pause(failures int) time.Duration {
-	if !e.passing {
+// backoff is how long to wait after the given number of failures.
+func backoff(failures int, passing bool) time.Duration {
+	if !passing {
 		return slowPause*3/4 + rand.N(slowPause/2)
 	}
 	ceiling := backoffMax
