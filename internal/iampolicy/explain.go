@@ -1,0 +1,65 @@
+package iampolicy
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/nbidentityd/nbidentityd/internal/iampolicy/proof"
+)
+
+// Explain writes the table of what the documents allow and deny, and the notes,
+// for people.
+func (s *Set) Explain(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n\n", s.Mode, s.Summary)
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	calls, possible := 0, 0
+	for _, r := range s.Rows {
+		calls += r.Calls
+		if r.Result == proof.Possible && r.Kind == proof.Abuse {
+			possible++
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s", r.Result, r.Kind, r.What)
+		if r.By != "" {
+			fmt.Fprintf(t, "  [%s]", r.By)
+		}
+		fmt.Fprintln(t)
+		if r.Note != "" {
+			fmt.Fprintf(t, "\t\t  %s\n", r.Note)
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(&b, "\n%d calls, each decided with and without sts:RoleSessionName in the context of sts:SetSourceIdentity,\n"+
+		"with AdministratorAccess on every role under which people work. Abuses that stay possible: %d.\n", calls, possible)
+	for _, n := range s.Notes {
+		fmt.Fprintf(&b, "\n%s\n", Wrap(n, "- ", "  "))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// Wrap breaks text at spaces into lines of at most 78 characters, of which the
+// first begins with first and the others with rest. A word longer than that
+// has a line of its own.
+func Wrap(text, first, rest string) string {
+	var b strings.Builder
+	line := first
+	fresh := true
+	for word := range strings.FieldsSeq(text) {
+		if !fresh && len(line)+1+len(word) > 78 {
+			b.WriteString(strings.TrimRight(line, " ") + "\n")
+			line, fresh = rest, true
+		}
+		if !fresh {
+			line += " "
+		}
+		line += word
+		fresh = false
+	}
+	b.WriteString(line)
+	return b.String()
+}
