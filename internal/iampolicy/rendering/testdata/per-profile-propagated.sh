@@ -1,0 +1,646 @@
+#!/bin/sh
+# IAM documents for nbidentityd, mode per-profile: 2 profiles share role
+# AmazonSageMaker-ExecutionRole, from which each takes its own role
+# SageMakerStudioExecutionRole_{name}.
+#
+# nbidentityd policy per-profile -explain, with the same flags, prints what
+# they allow and deny.
+#
+# usage: sh FILE
+#
+# WORK_POLICY_ARNS in the environment, separated by spaces: managed policies
+# with the permissions for people's work, attached to every role under which
+# they work.
+#
+# Settings of the daemon: under [role], arn =
+# "arn:aws:iam::{account}:role/SageMakerStudioExecutionRole_{name}". Session
+# tags there are optional: each role carries its tags; if they are sent, they
+# must have the role's values.
+#
+# The published layout for Lake Formation attaches Deny sts:AssumeRole on
+# every role to the profiles' roles. On the role that the daemon begins with,
+# AmazonSageMaker-ExecutionRole, it denies the daemon as well, and nothing is
+# named. These documents cut the smallest hole: AmazonSageMaker-ExecutionRole
+# may assume roles called SageMakerStudioExecutionRole_* and no other. Through
+# that hole any base session can take any profile's role and name, unless the
+# domain sets source identities (option propagated).
+#
+# The published Deny does not close what it seems to: it says nothing of
+# iam:PassRole, which the same policy allows on every role, so a profile can
+# give another profile's role to a job and work there as the other; and its
+# sagemaker:AddTags on every resource lets people move the studiouserid tag.
+# Both are denied here.
+#
+# In Lake Formation, grant tables and columns to the roles
+# SageMakerStudioExecutionRole_{name}. Tag each user profile with
+# studiouserid, and attach NbIdentityStudioUser to the people, whose own tag
+# studiouserid comes from the identity provider.
+#
+# These documents need ExecutionRoleIdentityConfig=USER_PROFILE_NAME on the
+# domain: see mode studio-propagation. Without it no profile's role can be
+# taken.
+#
+# The trust policy of each role that exists (AmazonSageMaker-ExecutionRole,
+# JobRole) is replaced as a whole. Other statements that it has today (for
+# Glue, Lambda, people, …) must be added again; the statement for
+# sagemaker.amazonaws.com must keep both actions.
+#
+# Every role that a named session passes to a SageMaker job, or assumes
+# itself, must allow sts:SetSourceIdentity beside sts:AssumeRole in its trust
+# policy, or the call fails with AccessDenied or ValidationError: job roles
+# (principal sagemaker.amazonaws.com), pipeline roles, roles of other
+# accounts; for roles that notebooks assume, also in the notebooks' own
+# policies. Name job roles with the job-role option and they are included
+# here.
+#
+# Amazon EMR: the cluster's security configuration needs
+# "PropagateSourceIdentity": true under
+# AuthorizationConfiguration.IAMConfiguration.ApplicationScopedIAMRoleConfiguration,
+# and the runtime role's trust policy must allow the cluster's instance
+# profile role sts:SetSourceIdentity beside sts:AssumeRole and sts:TagSession.
+#
+# Policies and reports that look for the session name SageMaker (aws:userid
+# like *:SageMaker) no longer match named sessions.
+
+set -eu
+export AWS_PAGER=''
+
+fail() {
+  echo "$0: $1" >&2
+  exit 1
+}
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+account=111122223333
+
+if ! { [ $# -eq 0 ]; }; then
+  echo 'usage: sh policy.sh' >&2
+  exit 2
+fi
+domain=d-exampledomain
+export AWS_REGION=eu-west-1
+
+found=$(aws sts get-caller-identity --query Account --output text)
+[ "$found" = "$account" ] || fail "these documents are for account $account, the credentials for $found"
+
+# known ARN: whether the role or policy exists; any other failure ends the script.
+known() {
+  case $1 in
+  *:role/*) set -- "$1" get-role --role-name "${1##*/}" --query Role.Arn ;;
+  *) set -- "$1" get-policy --policy-arn "$1" --query Policy.Arn ;;
+  esac
+  arn=$1
+  shift
+  if is=$(aws iam "$@" --output text 2>"$work/error"); then
+    [ "$is" = "$arn" ] || fail "there is $is, where these documents want $arn"
+    return 0
+  fi
+  grep -q NoSuchEntity "$work/error" || fail "$(cat "$work/error")"
+  return 1
+}
+
+# existing_role ARN: replace its trust policy; the first one stays in a file.
+existing_role() {
+  known "$1" || fail "there is no role $1"
+  name=${1##*/}
+  if [ ! -e "$name.trust.before.json" ]; then
+    aws iam get-role --role-name "$name" --query Role.AssumeRolePolicyDocument --output json >"$work/before"
+    mv "$work/before" "$name.trust.before.json"
+    echo "$name: the trust policy until now is in $name.trust.before.json"
+  fi
+  aws iam update-assume-role-policy --role-name "$name" --policy-document "file://$work/trust"
+  echo "$name: trust policy replaced"
+}
+
+# made_role ARN PATH DESCRIPTION: make the role, or give it its trust policy.
+made_role() {
+  name=${1##*/}
+  if known "$1"; then
+    aws iam update-assume-role-policy --role-name "$name" --policy-document "file://$work/trust"
+    echo "$name: trust policy replaced"
+  else
+    aws iam create-role --role-name "$name" --path "$2" --description "$3" --assume-role-policy-document "file://$work/trust" >"$work/out"
+    echo "$name: made"
+  fi
+}
+
+# inline ROLE NAME: store the inline policy.
+inline() {
+  aws iam put-role-policy --role-name "$1" --policy-name "$2" --policy-document "file://$work/policy"
+  echo "$1: policy $2"
+}
+
+# managed ARN DESCRIPTION: make the policy, or a new version of it. IAM keeps
+# five versions: the oldest makes room.
+managed() {
+  if ! known "$1"; then
+    aws iam create-policy --policy-name "${1##*/}" --description "$2" --policy-document "file://$work/policy" >"$work/out"
+    return
+  fi
+  versions=$(aws iam list-policy-versions --policy-arn "$1" --query 'Versions[?!IsDefaultVersion].VersionId' --output text)
+  # shellcheck disable=SC2086
+  set -- "$1" $versions
+  arn=$1
+  if [ $# -ge 5 ]; then
+    while [ $# -gt 1 ]; do shift; done
+    aws iam delete-policy-version --policy-arn "$arn" --version-id "$1"
+  fi
+  aws iam create-policy-version --policy-arn "$arn" --set-as-default --policy-document "file://$work/policy" >"$work/out"
+}
+
+# work_policies ROLE: attach what people need for their work.
+work_policies() {
+  for arn in ${WORK_POLICY_ARNS-}; do
+    aws iam attach-role-policy --role-name "$1" --policy-arn "$arn"
+  done
+}
+
+cat >"$work/policy" <<'END'
+{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "LakeFormation",
+      "Effect": "Allow",
+      "Action": "lakeformation:GetDataAccess",
+      "Resource": "*"
+    },
+    {
+      "Sid": "Catalog",
+      "Effect": "Allow",
+      "Action": [
+        "glue:GetDatabase",
+        "glue:GetDatabases",
+        "glue:GetPartitions",
+        "glue:GetTable",
+        "glue:GetTables",
+        "glue:SearchTables"
+      ],
+      "Resource": [
+        "arn:aws:glue:eu-west-1:111122223333:catalog",
+        "arn:aws:glue:eu-west-1:111122223333:database/*",
+        "arn:aws:glue:eu-west-1:111122223333:table/*"
+      ]
+    },
+    {
+      "Sid": "DenyAssumingRoles",
+      "Effect": "Deny",
+      "Action": "sts:AssumeRole",
+      "Resource": "*"
+    },
+    {
+      "Sid": "DenyPassingRoles",
+      "Effect": "Deny",
+      "Action": "iam:PassRole",
+      "NotResource": [
+        "arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_${aws:PrincipalTag/userprofilename}",
+        "arn:aws:iam::111122223333:role/JobRole"
+      ],
+      "Condition": {
+        "StringEquals": {
+          "iam:PassedToService": "sagemaker.amazonaws.com"
+        }
+      }
+    },
+    {
+      "Sid": "DenyEditingRoles",
+      "Effect": "Deny",
+      "Action": [
+        "iam:AttachRolePolicy",
+        "iam:CreateRole",
+        "iam:DeleteRole",
+        "iam:DeleteRolePolicy",
+        "iam:DetachRolePolicy",
+        "iam:PutRolePolicy",
+        "iam:TagRole",
+        "iam:UntagRole",
+        "iam:UpdateAssumeRolePolicy"
+      ],
+      "Resource": [
+        "arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_*",
+        "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+      ]
+    },
+    {
+      "Sid": "DenyEditingDomain",
+      "Effect": "Deny",
+      "Action": [
+        "sagemaker:CreateUserProfile",
+        "sagemaker:DeleteUserProfile",
+        "sagemaker:UpdateDomain",
+        "sagemaker:UpdateUserProfile"
+      ],
+      "Resource": "*"
+    },
+    {
+      "Sid": "DenyRetaggingProfiles",
+      "Effect": "Deny",
+      "Action": [
+        "sagemaker:AddTags",
+        "sagemaker:DeleteTags"
+      ],
+      "Resource": "arn:aws:sagemaker:eu-west-1:111122223333:user-profile/*"
+    },
+    {
+      "Sid": "DenyOtherProfiles",
+      "Effect": "Deny",
+      "Action": "sagemaker:CreatePresignedDomainUrl",
+      "NotResource": "arn:aws:sagemaker:eu-west-1:111122223333:user-profile/*/${aws:PrincipalTag/userprofilename}"
+    },
+    {
+      "Sid": "DenyProfilesToUnnamed",
+      "Effect": "Deny",
+      "Action": "sagemaker:CreatePresignedDomainUrl",
+      "Resource": "*",
+      "Condition": {
+        "Null": {
+          "aws:PrincipalTag/userprofilename": "true"
+        }
+      }
+    }
+  ]
+}
+END
+managed 'arn:aws:iam::111122223333:policy/NbIdentityProfile' 'What every role of a user profile may and may not'
+
+cat >"$work/policy" <<'END'
+{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "OwnProfile",
+      "Effect": "Allow",
+      "Action": [
+        "sagemaker:CreatePresignedDomainUrl",
+        "sagemaker:DescribeUserProfile"
+      ],
+      "Resource": "arn:aws:sagemaker:eu-west-1:111122223333:user-profile/*",
+      "Condition": {
+        "StringEquals": {
+          "sagemaker:ResourceTag/studiouserid": "${aws:PrincipalTag/studiouserid}"
+        }
+      }
+    },
+    {
+      "Sid": "DenyOtherProfiles",
+      "Effect": "Deny",
+      "Action": [
+        "sagemaker:CreatePresignedDomainUrl",
+        "sagemaker:DescribeUserProfile"
+      ],
+      "Resource": "*",
+      "Condition": {
+        "StringNotEquals": {
+          "sagemaker:ResourceTag/studiouserid": "${aws:PrincipalTag/studiouserid}"
+        }
+      }
+    },
+    {
+      "Sid": "DenyPeopleWithoutTag",
+      "Effect": "Deny",
+      "Action": [
+        "sagemaker:CreatePresignedDomainUrl",
+        "sagemaker:DescribeUserProfile"
+      ],
+      "Resource": "*",
+      "Condition": {
+        "Null": {
+          "aws:PrincipalTag/studiouserid": "true"
+        }
+      }
+    },
+    {
+      "Sid": "DenyRetaggingProfiles",
+      "Effect": "Deny",
+      "Action": [
+        "sagemaker:AddTags",
+        "sagemaker:DeleteTags"
+      ],
+      "Resource": "arn:aws:sagemaker:eu-west-1:111122223333:user-profile/*"
+    }
+  ]
+}
+END
+managed 'arn:aws:iam::111122223333:policy/NbIdentityStudioUser' 'For people: open the Studio profile whose studiouserid is theirs'
+
+cat >"$work/trust" <<'END'
+{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "SageMaker",
+      "Effect": "Allow",
+      "Principal": {
+        "Service": "sagemaker.amazonaws.com"
+      },
+      "Action": [
+        "sts:AssumeRole",
+        "sts:SetSourceIdentity"
+      ]
+    }
+  ]
+}
+END
+existing_role 'arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole'
+
+cat >"$work/policy" <<'END'
+{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "ProfileRoles",
+      "Effect": "Allow",
+      "Action": [
+        "sts:AssumeRole",
+        "sts:SetSourceIdentity",
+        "sts:TagSession"
+      ],
+      "Resource": "arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_*"
+    },
+    {
+      "Sid": "NbIdentityDiscover",
+      "Effect": "Allow",
+      "Action": [
+        "sagemaker:DescribeDomain",
+        "sagemaker:DescribeNotebookInstance",
+        "sagemaker:DescribeSpace",
+        "sagemaker:DescribeUserProfile"
+      ],
+      "Resource": [
+        "arn:aws:sagemaker:eu-west-1:111122223333:domain/*",
+        "arn:aws:sagemaker:eu-west-1:111122223333:notebook-instance/*",
+        "arn:aws:sagemaker:eu-west-1:111122223333:space/*",
+        "arn:aws:sagemaker:eu-west-1:111122223333:user-profile/*"
+      ]
+    }
+  ]
+}
+END
+inline 'AmazonSageMaker-ExecutionRole' 'nbidentity'
+
+cat >"$work/policy" <<'END'
+{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "DenyAssumingOtherRoles",
+      "Effect": "Deny",
+      "Action": "sts:AssumeRole",
+      "NotResource": "arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_*"
+    },
+    {
+      "Sid": "DenyPassingProfileRoles",
+      "Effect": "Deny",
+      "Action": "iam:PassRole",
+      "Resource": "arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_*"
+    },
+    {
+      "Sid": "DenyEditingRoles",
+      "Effect": "Deny",
+      "Action": [
+        "iam:AttachRolePolicy",
+        "iam:CreateRole",
+        "iam:DeleteRole",
+        "iam:DeleteRolePolicy",
+        "iam:DetachRolePolicy",
+        "iam:PutRolePolicy",
+        "iam:TagRole",
+        "iam:UntagRole",
+        "iam:UpdateAssumeRolePolicy"
+      ],
+      "Resource": [
+        "arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_*",
+        "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+      ]
+    },
+    {
+      "Sid": "DenyEditingDomain",
+      "Effect": "Deny",
+      "Action": [
+        "sagemaker:CreateUserProfile",
+        "sagemaker:DeleteUserProfile",
+        "sagemaker:UpdateDomain",
+        "sagemaker:UpdateUserProfile"
+      ],
+      "Resource": "*"
+    },
+    {
+      "Sid": "DenyRetaggingProfiles",
+      "Effect": "Deny",
+      "Action": [
+        "sagemaker:AddTags",
+        "sagemaker:DeleteTags"
+      ],
+      "Resource": "arn:aws:sagemaker:eu-west-1:111122223333:user-profile/*"
+    },
+    {
+      "Sid": "DenyOtherProfiles",
+      "Effect": "Deny",
+      "Action": "sagemaker:CreatePresignedDomainUrl",
+      "NotResource": "arn:aws:sagemaker:eu-west-1:111122223333:user-profile/*/${aws:SourceIdentity}"
+    },
+    {
+      "Sid": "DenyProfilesToUnnamed",
+      "Effect": "Deny",
+      "Action": "sagemaker:CreatePresignedDomainUrl",
+      "Resource": "*",
+      "Condition": {
+        "Null": {
+          "aws:SourceIdentity": "true"
+        }
+      }
+    }
+  ]
+}
+END
+inline 'AmazonSageMaker-ExecutionRole' 'nbidentity-guard'
+work_policies 'AmazonSageMaker-ExecutionRole'
+
+cat >"$work/trust" <<'END'
+{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "SageMaker",
+      "Effect": "Allow",
+      "Principal": {
+        "Service": "sagemaker.amazonaws.com"
+      },
+      "Action": [
+        "sts:AssumeRole",
+        "sts:SetSourceIdentity"
+      ]
+    },
+    {
+      "Sid": "NbIdentityAssume",
+      "Effect": "Allow",
+      "Principal": {
+        "AWS": "arn:aws:iam::111122223333:root"
+      },
+      "Action": "sts:AssumeRole",
+      "Condition": {
+        "ArnEquals": {
+          "aws:PrincipalArn": "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+        },
+        "StringEquals": {
+          "sts:SourceIdentity": "alice",
+          "sts:RoleSessionName": "alice",
+          "aws:SourceIdentity": "alice"
+        }
+      }
+    },
+    {
+      "Sid": "NbIdentitySet",
+      "Effect": "Allow",
+      "Principal": {
+        "AWS": "arn:aws:iam::111122223333:root"
+      },
+      "Action": "sts:SetSourceIdentity",
+      "Condition": {
+        "ArnEquals": {
+          "aws:PrincipalArn": "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+        },
+        "StringEquals": {
+          "sts:SourceIdentity": "alice"
+        }
+      }
+    },
+    {
+      "Sid": "NbIdentityTag",
+      "Effect": "Allow",
+      "Principal": {
+        "AWS": "arn:aws:iam::111122223333:root"
+      },
+      "Action": "sts:TagSession",
+      "Condition": {
+        "ArnEquals": {
+          "aws:PrincipalArn": "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+        },
+        "StringEqualsIfExists": {
+          "aws:RequestTag/userprofilename": "alice",
+          "aws:RequestTag/studiouserid": "alice"
+        },
+        "ForAllValues:StringEquals": {
+          "aws:TagKeys": [
+            "userprofilename",
+            "studiouserid"
+          ]
+        }
+      }
+    }
+  ]
+}
+END
+made_role 'arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_alice' '/' 'Role of user profile alice'
+aws iam tag-role --role-name 'SageMakerStudioExecutionRole_alice' --tags '[{"Key":"userprofilename","Value":"alice"},{"Key":"studiouserid","Value":"alice"}]'
+aws iam attach-role-policy --role-name 'SageMakerStudioExecutionRole_alice' --policy-arn 'arn:aws:iam::111122223333:policy/NbIdentityProfile'
+work_policies 'SageMakerStudioExecutionRole_alice'
+
+cat >"$work/trust" <<'END'
+{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "SageMaker",
+      "Effect": "Allow",
+      "Principal": {
+        "Service": "sagemaker.amazonaws.com"
+      },
+      "Action": [
+        "sts:AssumeRole",
+        "sts:SetSourceIdentity"
+      ]
+    },
+    {
+      "Sid": "NbIdentityAssume",
+      "Effect": "Allow",
+      "Principal": {
+        "AWS": "arn:aws:iam::111122223333:root"
+      },
+      "Action": "sts:AssumeRole",
+      "Condition": {
+        "ArnEquals": {
+          "aws:PrincipalArn": "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+        },
+        "StringEquals": {
+          "sts:SourceIdentity": "bob",
+          "sts:RoleSessionName": "bob",
+          "aws:SourceIdentity": "bob"
+        }
+      }
+    },
+    {
+      "Sid": "NbIdentitySet",
+      "Effect": "Allow",
+      "Principal": {
+        "AWS": "arn:aws:iam::111122223333:root"
+      },
+      "Action": "sts:SetSourceIdentity",
+      "Condition": {
+        "ArnEquals": {
+          "aws:PrincipalArn": "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+        },
+        "StringEquals": {
+          "sts:SourceIdentity": "bob"
+        }
+      }
+    },
+    {
+      "Sid": "NbIdentityTag",
+      "Effect": "Allow",
+      "Principal": {
+        "AWS": "arn:aws:iam::111122223333:root"
+      },
+      "Action": "sts:TagSession",
+      "Condition": {
+        "ArnEquals": {
+          "aws:PrincipalArn": "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+        },
+        "StringEqualsIfExists": {
+          "aws:RequestTag/userprofilename": "bob",
+          "aws:RequestTag/studiouserid": "bob"
+        },
+        "ForAllValues:StringEquals": {
+          "aws:TagKeys": [
+            "userprofilename",
+            "studiouserid"
+          ]
+        }
+      }
+    }
+  ]
+}
+END
+made_role 'arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_bob' '/' 'Role of user profile bob'
+aws iam tag-role --role-name 'SageMakerStudioExecutionRole_bob' --tags '[{"Key":"userprofilename","Value":"bob"},{"Key":"studiouserid","Value":"bob"}]'
+aws iam attach-role-policy --role-name 'SageMakerStudioExecutionRole_bob' --policy-arn 'arn:aws:iam::111122223333:policy/NbIdentityProfile'
+work_policies 'SageMakerStudioExecutionRole_bob'
+
+cat >"$work/trust" <<'END'
+{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "SageMaker",
+      "Effect": "Allow",
+      "Principal": {
+        "Service": "sagemaker.amazonaws.com"
+      },
+      "Action": [
+        "sts:AssumeRole",
+        "sts:SetSourceIdentity"
+      ]
+    }
+  ]
+}
+END
+existing_role 'arn:aws:iam::111122223333:role/JobRole'
+work_policies 'JobRole'
+
+arn=$(aws sagemaker describe-user-profile --domain-id "$domain" --user-profile-name 'alice' --query UserProfileArn --output text)
+aws sagemaker add-tags --resource-arn "$arn" --tags '[{"Key":"studiouserid","Value":"alice"}]' >"$work/out"
+
+arn=$(aws sagemaker describe-user-profile --domain-id "$domain" --user-profile-name 'bob' --query UserProfileArn --output text)
+aws sagemaker add-tags --resource-arn "$arn" --tags '[{"Key":"studiouserid","Value":"bob"}]' >"$work/out"

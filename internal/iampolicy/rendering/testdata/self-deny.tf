@@ -1,0 +1,287 @@
+# IAM documents for nbidentityd, mode self: role AmazonSageMaker-ExecutionRole
+# assumes itself under the name of its notebook or user profile.
+#
+# nbidentityd policy self -explain, with the same flags, prints what they
+# allow and deny.
+#
+# Deploy in account 111122223333. Roles that exist are imported: the plan
+# shows what changes on them. terraform destroy refuses to delete them; use
+# terraform state rm.
+#
+# DenyUnattributed leaves to sessions without a name: sts:AssumeRole,
+# sts:SetSourceIdentity (the daemon takes the name with them);
+# sts:GetCallerIdentity (cannot be denied anyway); logs:CreateLogGroup,
+# logs:CreateLogStream, logs:DescribeLogStreams, logs:PutLogEvents (lifecycle
+# configurations write their log); sagemaker:DescribeDomain,
+# sagemaker:DescribeSpace, sagemaker:DescribeUserProfile (the daemon asks for
+# the owner of a private space and for the execution role);
+# sagemaker:DescribeNotebookInstance (the daemon asks for the execution role;
+# scripts that stop idle notebooks ask for their state);
+# sagemaker:StopNotebookInstance (root's scripts that stop idle notebooks);
+# sagemaker:ListTags (scripts that set environment variables from tags).
+# Root's own scripts on a notebook that need more should ask the daemon for
+# credentials instead.
+#
+# DenyUnattributed lets the lifecycle configuration read
+# arn:aws:s3:::example-bucket/nbidentityd/*, for the package.
+#
+# Not for an execution role of Studio: Studio's own pages work with the base
+# session (listing spaces, starting apps, …) and would be denied. There,
+# mode studio-propagation names every session without it.
+#
+# DenyUnattributed breaks every use of the role that does not begin in a named
+# notebook session: hosted models and their containers, batch transform,
+# scheduled pipelines, feature store, anything started from the console or by
+# CI with this role. Give those a role of their own. Jobs that a named session
+# starts inherit its name and go on working.
+#
+# DenyUnattributed spares calls that an AWS service makes for a session
+# (aws:ViaAWSService): whether aws:SourceIdentity is in those requests is not
+# documented. Deploy it last, when the daemon runs everywhere and doctor finds
+# nothing: until then it locks notebooks out.
+#
+# If the Studio domain sets source identities
+# (ExecutionRoleIdentityConfig=USER_PROFILE_NAME), its sessions cannot take a
+# name by these documents: use mode studio-propagation.
+#
+# Jobs, endpoints and pipelines that use role AmazonSageMaker-ExecutionRole
+# keep working: SageMaker may set a source identity on it.
+#
+# The trust policy of each role that exists (AmazonSageMaker-ExecutionRole) is
+# replaced as a whole. Other statements that it has today (for Glue, Lambda,
+# people, …) must be added again; the statement for sagemaker.amazonaws.com
+# must keep both actions.
+#
+# Every role that a named session passes to a SageMaker job, or assumes
+# itself, must allow sts:SetSourceIdentity beside sts:AssumeRole in its trust
+# policy, or the call fails with AccessDenied or ValidationError: job roles
+# (principal sagemaker.amazonaws.com), pipeline roles, roles of other
+# accounts; for roles that notebooks assume, also in the notebooks' own
+# policies. Name job roles with the job-role option and they are included
+# here.
+#
+# Amazon EMR: the cluster's security configuration needs
+# "PropagateSourceIdentity": true under
+# AuthorizationConfiguration.IAMConfiguration.ApplicationScopedIAMRoleConfiguration,
+# and the runtime role's trust policy must allow the cluster's instance
+# profile role sts:SetSourceIdentity beside sts:AssumeRole and sts:TagSession.
+#
+# Policies and reports that look for the session name SageMaker (aws:userid
+# like *:SageMaker) no longer match named sessions.
+
+terraform {
+  required_version = ">= 1.5"
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.0"
+    }
+  }
+}
+
+variable "work_policy_arns" {
+  description = "ARNs of managed policies with the permissions for people's work, attached to every role under which they work"
+  type        = list(string)
+  default     = []
+}
+
+import {
+  to = aws_iam_role.amazonsagemaker_executionrole
+  id = "AmazonSageMaker-ExecutionRole"
+}
+
+resource "aws_iam_role" "amazonsagemaker_executionrole" {
+  name = "AmazonSageMaker-ExecutionRole"
+  path = "/service-role/"
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid    = "SageMaker"
+        Effect = "Allow"
+        Principal = {
+          Service = "sagemaker.amazonaws.com"
+        }
+        Action = ["sts:AssumeRole", "sts:SetSourceIdentity"]
+      },
+      {
+        Sid    = "NbIdentityAssume"
+        Effect = "Allow"
+        Principal = {
+          AWS = "arn:aws:iam::111122223333:root"
+        }
+        Action = "sts:AssumeRole"
+        Condition = {
+          ArnEquals = {
+            "aws:PrincipalArn" = "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+          }
+          StringEquals = {
+            "sts:SourceIdentity"  = "alice-nb"
+            "sts:RoleSessionName" = "alice-nb"
+          }
+          Null = {
+            "aws:SourceIdentity" = "true"
+          }
+        }
+      },
+      {
+        Sid    = "NbIdentitySet"
+        Effect = "Allow"
+        Principal = {
+          AWS = "arn:aws:iam::111122223333:root"
+        }
+        Action = "sts:SetSourceIdentity"
+        Condition = {
+          ArnEquals = {
+            "aws:PrincipalArn" = "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+          }
+          StringEquals = {
+            "sts:SourceIdentity" = "alice-nb"
+          }
+        }
+      },
+    ]
+  })
+
+  lifecycle {
+    prevent_destroy = true
+    ignore_changes  = [description, max_session_duration, permissions_boundary, tags, tags_all]
+  }
+}
+
+resource "aws_iam_role_policy" "amazonsagemaker_executionrole_nbidentity" {
+  name = "nbidentity"
+  role = aws_iam_role.amazonsagemaker_executionrole.name
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid      = "NbIdentity"
+        Effect   = "Allow"
+        Action   = ["sts:AssumeRole", "sts:SetSourceIdentity"]
+        Resource = "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+      },
+      {
+        Sid    = "NbIdentityDiscover"
+        Effect = "Allow"
+        Action = [
+          "sagemaker:DescribeDomain",
+          "sagemaker:DescribeNotebookInstance",
+          "sagemaker:DescribeSpace",
+          "sagemaker:DescribeUserProfile",
+        ]
+        Resource = [
+          "arn:aws:sagemaker:us-east-1:111122223333:domain/*",
+          "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/*",
+          "arn:aws:sagemaker:us-east-1:111122223333:space/*",
+          "arn:aws:sagemaker:us-east-1:111122223333:user-profile/*",
+        ]
+      },
+      {
+        Sid      = "NbIdentityPackage"
+        Effect   = "Allow"
+        Action   = "s3:GetObject"
+        Resource = "arn:aws:s3:::example-bucket/nbidentityd/*"
+      },
+    ]
+  })
+}
+
+resource "aws_iam_role_policy" "amazonsagemaker_executionrole_nbidentity_guard" {
+  name = "nbidentity-guard"
+  role = aws_iam_role.amazonsagemaker_executionrole.name
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid    = "DenyEditingRoles"
+        Effect = "Deny"
+        Action = [
+          "iam:AttachRolePolicy",
+          "iam:CreateRole",
+          "iam:DeleteRole",
+          "iam:DeleteRolePolicy",
+          "iam:DetachRolePolicy",
+          "iam:PutRolePolicy",
+          "iam:TagRole",
+          "iam:UntagRole",
+          "iam:UpdateAssumeRolePolicy",
+        ]
+        Resource = "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+      },
+      {
+        Sid    = "DenyOtherNotebooks"
+        Effect = "Deny"
+        Action = [
+          "sagemaker:CreatePresignedNotebookInstanceUrl",
+          "sagemaker:UpdateNotebookInstance",
+          "sagemaker:UpdateNotebookInstanceLifecycleConfig",
+        ]
+        Resource = "*"
+      },
+    ]
+  })
+}
+
+resource "aws_iam_role_policy" "amazonsagemaker_executionrole_nbidentity_deny_unattributed" {
+  name = "nbidentity-deny-unattributed"
+  role = aws_iam_role.amazonsagemaker_executionrole.name
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid    = "DenyUnattributed"
+        Effect = "Deny"
+        NotAction = [
+          "sts:AssumeRole",
+          "sts:SetSourceIdentity",
+          "sts:GetCallerIdentity",
+          "logs:CreateLogGroup",
+          "logs:CreateLogStream",
+          "logs:DescribeLogStreams",
+          "logs:PutLogEvents",
+          "sagemaker:DescribeDomain",
+          "sagemaker:DescribeSpace",
+          "sagemaker:DescribeUserProfile",
+          "sagemaker:DescribeNotebookInstance",
+          "sagemaker:StopNotebookInstance",
+          "sagemaker:ListTags",
+          "s3:GetObject",
+        ]
+        Resource = "*"
+        Condition = {
+          Null = {
+            "aws:SourceIdentity" = "true"
+          }
+          Bool = {
+            "aws:ViaAWSService" = "false"
+          }
+        }
+      },
+      {
+        Sid         = "DenyUnattributedObjects"
+        Effect      = "Deny"
+        Action      = "s3:GetObject"
+        NotResource = "arn:aws:s3:::example-bucket/nbidentityd/*"
+        Condition = {
+          Null = {
+            "aws:SourceIdentity" = "true"
+          }
+          Bool = {
+            "aws:ViaAWSService" = "false"
+          }
+        }
+      },
+    ]
+  })
+}
+
+resource "aws_iam_role_policy_attachment" "amazonsagemaker_executionrole_work" {
+  for_each   = toset(var.work_policy_arns)
+  role       = aws_iam_role.amazonsagemaker_executionrole.name
+  policy_arn = each.value
+}
