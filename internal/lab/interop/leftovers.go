@@ -169,23 +169,27 @@ func (m *matrix) run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// print writes the matrix and notes every failure. total is how many calls the
-// trail holds, whoever made them: none may have gone to no client.
+// print writes the matrix, what its words mean and every failure. total is how
+// many calls the trail holds, whoever made them: each must be some client's.
 func (m *matrix) print(total int) {
 	fmt.Printf("  %-30s", "")
 	for _, c := range m.clients {
 		fmt.Printf(" %-18s", c.name)
 	}
 	fmt.Println()
-	assigned := 0
+	assigned, count := 0, map[string]int{}
 	for i, c := range m.cases {
 		fmt.Printf("  %-30s", c.name)
 		for j := range m.clients {
 			o := m.results[j][i]
 			assigned += len(o.calls)
+			count[m.mark(c, o)]++
 			fmt.Printf(" %-18s", m.mark(c, o))
 		}
 		fmt.Println()
+	}
+	for _, l := range legend {
+		fmt.Printf("  %3d × %-16s %s\n", count[l.mark], l.mark, l.meaning)
 	}
 	for i, c := range m.cases {
 		for j, client := range m.clients {
@@ -201,10 +205,21 @@ func (m *matrix) print(total int) {
 
 const (
 	markGood     = "ok"
-	markShadowed = "shadowed, told"
+	markShadowed = "shadowed"
+	markLeak     = "shadowed, calls"
 	markRegion   = "own region bad"
 	markFailed   = "FAILED"
 )
+
+// legend explains the marks. The shadowed cases say how things are while
+// nothing keeps ~/.aws/credentials in order.
+var legend = []struct{ mark, meaning string }{
+	{markGood, "there were calls, and all had the right name"},
+	{markShadowed, "~/.aws/credentials wins, as install said; no call came through"},
+	{markLeak, "~/.aws/credentials wins, as install said; calls came through without the right name"},
+	{markRegion, "boto3 refuses the user's own region line, with and without nbidentityd; no call"},
+	{markFailed, ""},
+}
 
 // badRegion is botocore's complaint about the user's own region line with a
 // comment behind the value, which it takes for part of the value. nbidentityd
@@ -215,8 +230,10 @@ func (m *matrix) mark(c leftover, o outcome) string {
 	switch {
 	case o.err == nil && judge(o.calls, m.want).good():
 		return markGood
-	case c.shadows():
+	case c.shadows() && len(o.calls) == 0:
 		return markShadowed
+	case c.shadows():
+		return markLeak
 	case len(o.calls) == 0 && bytes.Contains(o.output, []byte(badRegion)):
 		return markRegion
 	}
