@@ -7,29 +7,27 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-
-	"github.com/nbidentityd/nbidentityd/internal/peer"
 )
 
 // recordVend writes the audit line and counts.
-func (s *Server) recordVend(face string, who peer.Cred, c *credential) {
-	s.metrics.GetOrCreateCounter(`nbidentityd_vends_total{face="` + face + `"}`).Inc()
-	s.log.Info("credentials vended",
-		zap.Uint32("uid", who.UID),
-		zap.Int32("pid", who.PID),
-		zap.String("exe", peer.Exe(who.PID)),
-		zap.String("face", face),
+func (f *face) recordVend(who caller, c *credential) {
+	f.server.vends.Add(1)
+	f.vends.Inc()
+	if time.Until(c.expires) < f.leastLife {
+		f.short.Inc()
+	}
+	f.server.log.Info("credentials vended", append(who.fields(),
+		zap.String("face", f.name),
 		zap.String("key_id_suffix", c.suffix),
-		zap.Time("expires", c.expires))
+		zap.Time("expires", c.expires))...)
 }
 
-// code must satisfy validCode.
-func (s *Server) countRefusal(face, code string) {
-	s.metrics.GetOrCreateCounter(`nbidentityd_refusals_total{face="` + face + `",code="` + code + `"}`).Inc()
+// countRefusal wants a code that satisfies validCode.
+func (f *face) countRefusal(code string) {
+	f.server.metrics.GetOrCreateCounter(`nbidentityd_refusals_total{face="` + f.name + `",code="` + code + `"}`).Inc()
 }
 
 func (s *Server) register(version string) {
-	s.metrics.GetOrCreateCounter(`nbidentityd_vends_total{face="unix"}`)
 	s.metrics.GetOrCreateGauge("nbidentityd_credential_seconds_left", func() float64 {
 		c := s.report().Credential
 		if c == nil {
@@ -65,17 +63,22 @@ type refusalLog struct {
 	window     *time.Timer // nil outside a window
 }
 
-func (l *refusalLog) record(face string, who peer.Cred, code string, err error) {
-	if !l.admit(refusalKey{who.UID, code}) {
+func (l *refusalLog) record(face string, who caller, code string, err error) {
+	if !l.admit(refusalKey{who.uid, code}) {
 		return
 	}
-	l.log.Warn("request refused",
-		zap.Uint32("uid", who.UID),
-		zap.Int32("pid", who.PID),
-		zap.String("exe", peer.Exe(who.PID)),
+	l.log.Warn("request refused", append(who.fields(),
 		zap.String("face", face),
 		zap.String("code", code),
-		zap.Error(cause(err)))
+		zap.Error(cause(err)))...)
+}
+
+// callerUnknown records that nobody can be made responsible for a connection,
+// which was closed.
+func (l *refusalLog) callerUnknown(face string, err error) {
+	if l.admit(refusalKey{noUID, "caller_unknown"}) {
+		l.log.Warn("connection refused", zap.String("face", face), zap.Error(err))
+	}
 }
 
 // cause is what the caller was not told, if there is something.

@@ -10,15 +10,13 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
-
-	"github.com/nbidentityd/nbidentityd/internal/peer"
 )
 
 func TestRefusalLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zapcore.DebugLevel)
 		l := refusalLog{log: zap.New(core)}
-		hostile := func() { l.record("unix", peer.Cred{UID: 1500}, "forbidden", errForbidden) }
+		hostile := func() { l.record("unix", caller{uid: 1500}, "forbidden", errForbidden) }
 		for range 100_000 {
 			hostile()
 		}
@@ -26,8 +24,8 @@ func TestRefusalLog(t *testing.T) {
 			t.Fatalf("%d lines for a hostile loop", got)
 		}
 		// Another uid, and another code of the same one, are still heard.
-		l.record("unix", peer.Cred{UID: 1501}, "forbidden", errForbidden)
-		l.record("unix", peer.Cred{UID: 1500}, "throttled", errors.New("x"))
+		l.record("unix", caller{uid: 1501}, "forbidden", errForbidden)
+		l.record("unix", caller{uid: 1500}, "throttled", errors.New("x"))
 		if got := logs.Len(); got != linesPerKey+2 {
 			t.Errorf("%d lines, want %d", got, linesPerKey+2)
 		}
@@ -54,7 +52,7 @@ func TestRefusalLogManyUIDs(t *testing.T) {
 		core, logs := observer.New(zapcore.DebugLevel)
 		l := refusalLog{log: zap.New(core)}
 		for uid := range uint32(65536) {
-			l.record("unix", peer.Cred{UID: 100000 + uid}, "forbidden", errForbidden)
+			l.record("unix", caller{uid: 100000 + uid}, "forbidden", errForbidden)
 		}
 		if got, most := logs.Len(), maxKeys+linesPerKey; got > most {
 			t.Errorf("%d lines, want at most %d", got, most)

@@ -8,51 +8,61 @@ import (
 	"sync"
 
 	"github.com/VictoriaMetrics/metrics"
-
-	"github.com/nbidentityd/nbidentityd/internal/peer"
 )
 
 const (
 	minShare     = 16
-	foreignShare = 16 // of all uids together that are not allowed
+	foreignShare = 16 // of all together that are not allowed
 )
 
 // gate is a listener that learns who connects and divides the places: each
-// allowed uid has a share, all others have one together. When a share is full
-// its oldest connection that has not asked yet makes room, so whoever connects
-// and says nothing loses against whoever asks. When all of them have asked, the
+// allowed uid has a share, so have the containers together if they are allowed,
+// and all others. When a share is full its oldest quiet connection, one that has
+// not asked yet or has had its answer, makes room; so whoever connects and says
+// nothing loses against whoever asks. When all of them are being answered, the
 // newcomer is told to come again.
 type gate struct {
 	net.Listener
-	open *metrics.Gauge // nil: not counted
+	identify func(net.Conn) (caller, error)
+	failed   func(error)    // told why a caller could not be identified; nil: nobody is
+	open     *metrics.Gauge // nil: not counted
 
-	mu     sync.Mutex
-	shares map[uint32]*share // by allowed uid
-	others share
+	mu         sync.Mutex
+	shares     map[uint32]*share // by allowed uid
+	containers *share            // nil: not allowed
+	others     share
 }
 
 type share struct {
 	limit int
 	open  int
-	quiet list.List // of *conn that have not asked, oldest first
+	quiet list.List // of *conn, oldest first
 }
 
 // conn is an accepted connection and the one who made it.
 type conn struct {
 	net.Conn
-	peer    peer.Cred
+	peer    caller
 	allowed bool
 
 	gate  *gate
 	share *share
-	quiet *list.Element // guarded by gate.mu; nil once it has asked
+	quiet *list.Element // guarded by gate.mu; nil while it is being answered
 	gone  bool          // guarded by gate.mu
 }
 
-func newGate(l net.Listener, uids []uint32, places int) *gate {
+func newGate(l net.Listener, uids []uint32, containers bool, places int) *gate {
 	g := &gate{Listener: l, shares: make(map[uint32]*share, len(uids))}
+	sharers := len(uids)
+	if containers {
+		sharers++
+	}
+	limit := max(minShare, (places-foreignShare)/sharers)
 	for _, uid := range uids {
-		g.shares[uid] = &share{limit: max(minShare, (places-foreignShare)/len(uids))}
+		g.shares[uid] = &share{limit: limit}
+	}
+	if containers {
+		g.containers = &share{limit: limit}
 	}
 	g.others.limit = foreignShare
 	return g
@@ -65,9 +75,12 @@ func (g *gate) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		who, err := peer.Of(nc)
+		who, err := g.identify(nc)
 		if err != nil {
-			nc.Close() // without a peer there is nobody to answer or to name
+			nc.Close() // without a caller there is nobody to answer or to name
+			if g.failed != nil {
+				g.failed(err)
+			}
 			continue
 		}
 		c, evicted := g.admit(nc, who)
@@ -77,7 +90,8 @@ func (g *gate) Accept() (net.Conn, error) {
 		if c != nil {
 			return c, nil
 		}
-		// A fresh socket's buffer holds this much: the write cannot block.
+		// A fresh socket's buffer holds this much: the write cannot block. Over
+		// TCP the caller may see a reset instead, which it takes for the same.
 		io.WriteString(nc, busyAnswer)
 		nc.Close()
 	}
@@ -85,10 +99,14 @@ func (g *gate) Accept() (net.Conn, error) {
 
 // admit gives nc a place, if need be that of another connection, which the
 // caller must close. It returns nil when there is none.
-func (g *gate) admit(nc net.Conn, who peer.Cred) (c, evicted *conn) {
+func (g *gate) admit(nc net.Conn, who caller) (c, evicted *conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	sh, allowed := g.shares[who.UID]
+	sh := g.shares[who.uid]
+	if who.outside {
+		sh = g.containers
+	}
+	allowed := sh != nil
 	if !allowed {
 		sh = &g.others
 	}
@@ -107,7 +125,7 @@ func (g *gate) admit(nc net.Conn, who peer.Cred) (c, evicted *conn) {
 	return c, evicted
 }
 
-// dropIdle closes every connection that has not asked.
+// dropIdle closes every quiet connection.
 func (g *gate) dropIdle() {
 	g.mu.Lock()
 	var idle []*conn
@@ -115,6 +133,9 @@ func (g *gate) dropIdle() {
 		idle = sh.takeQuiet(idle)
 	}
 	idle = g.others.takeQuiet(idle)
+	if g.containers != nil {
+		idle = g.containers.takeQuiet(idle)
+	}
 	for _, c := range idle {
 		c.leaveLocked()
 	}
@@ -138,13 +159,22 @@ func (g *gate) count(delta float64) {
 }
 
 // asked says that c has sent a request worth an answer: it keeps its place
-// until closed.
+// until that is sent.
 func (c *conn) asked() {
 	c.gate.mu.Lock()
 	defer c.gate.mu.Unlock()
 	if c.quiet != nil {
 		c.share.quiet.Remove(c.quiet)
 		c.quiet = nil
+	}
+}
+
+// answered says that c has its answer and may ask again.
+func (c *conn) answered() {
+	c.gate.mu.Lock()
+	defer c.gate.mu.Unlock()
+	if !c.gone && c.quiet == nil { // not nil: the request was refused and counts for nothing
+		c.quiet = c.share.quiet.PushBack(c)
 	}
 }
 

@@ -5,19 +5,17 @@ import (
 	"testing"
 
 	"github.com/VictoriaMetrics/metrics"
-
-	"github.com/nbidentityd/nbidentityd/internal/peer"
 )
 
 // Nobody takes the place of another uid, however many connections or uids it
 // commands.
 func TestGateShares(t *testing.T) {
-	g := newGate(nil, []uint32{0, 1000}, 100)
+	g := newGate(nil, []uint32{0, 1000}, false, 100)
 	g.open = metrics.NewSet().NewGauge("open", nil)
 	enter := func(uid uint32) (c, evicted *conn) {
 		ours, theirs := net.Pipe()
 		theirs.Close()
-		return g.admit(ours, peer.Cred{UID: uid})
+		return g.admit(ours, caller{uid: uid})
 	}
 
 	for uid := range uint32(10_000) {

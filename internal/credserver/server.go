@@ -36,9 +36,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"net"
-	"net/http"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -51,16 +49,20 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/status"
 )
 
-// Limits of one connection. The client gives up after 3.5 s, so an answer
-// later than that helps nobody.
+// Limits of one connection.
 const (
-	firstCredentialWait = 3 * time.Second // for a source that has just started
-	headerTimeout       = 2 * time.Second
-	readTimeout         = 3 * time.Second
-	writeTimeout        = firstCredentialWait + 3*time.Second
-	shutdownTimeout     = 5 * time.Second
-	maxHeaderBytes      = 4 << 10
-	defaultMaxConns     = 512
+	headerTimeout   = 2 * time.Second
+	readTimeout     = 3 * time.Second
+	answerTimeout   = 3 * time.Second // to write, when there is something to say
+	tcpIdle         = 5 * time.Second // between an SDK's requests of one kind
+	shutdownTimeout = 5 * time.Second
+	maxHeaderBytes  = 4 << 10
+	defaultMaxConns = 512
+
+	// firstCredentialWait is how long the unix socket waits for a source that
+	// has just started. The client gives up after 3.5 s, so an answer later
+	// than that helps nobody.
+	firstCredentialWait = 3 * time.Second
 )
 
 // Config says what to serve and to whom.
@@ -124,7 +126,7 @@ func New(cfg Config) *Server {
 	s.log = s.log.Named("credserver")
 	s.refusals.log = s.log
 	for _, uid := range append([]uint32{uint32(os.Geteuid())}, cfg.AllowUIDs...) {
-		if !s.allowed(uid) {
+		if uid != noUID && !s.allowed(uid) {
 			s.uids = append(s.uids, uid)
 		}
 	}
@@ -148,49 +150,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if n := l.Addr().Network(); n != "unix" {
 		return errors.Join(fmt.Errorf("serving on %s: want a unix socket, got %q", l.Addr(), n), l.Close())
 	}
-	g := newGate(l, s.uids, s.maxConns)
-	g.open = s.metrics.GetOrCreateGauge(`nbidentityd_connections{face="unix"}`, nil)
-	defer s.refusals.flush()
-	return s.serve(ctx, g, s.unixFace())
-}
-
-func (s *Server) serve(ctx context.Context, g *gate, h http.Handler) error {
-	srv := &http.Server{
-		Handler:           h,
-		ConnContext:       withConn,
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-
-		DisableGeneralOptionsHandler: true, // it would answer before the peer check
-		ErrorLog:                     log.New(logWriter{&s.refusals}, "", 0),
-	}
-	srv.SetKeepAlivesEnabled(false)
-
-	stopped := make(chan error, 1)
-	serving, done := context.WithCancel(ctx)
-	go func() {
-		<-serving.Done()
-		g.dropIdle() // they have not asked, so nothing is owed to them
-		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-		defer cancel()
-		err := srv.Shutdown(limit)
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = srv.Close()
-		}
-		stopped <- err
-	}()
-	err := srv.Serve(g)
-	done()
-	err2 := <-stopped
-	if ctx.Err() != nil && errors.Is(err, http.ErrServerClosed) {
-		err = nil
-	}
-	if err = errors.Join(err, err2); err != nil {
-		return fmt.Errorf("serving on %s: %w", g.Addr(), err)
-	}
-	return nil
+	f := s.newFace(face{name: "unix", patience: firstCredentialWait, leastLife: 15 * time.Minute})
+	return f.serve(ctx, f.gate(l, false, unixCaller), unixFace{f})
 }
 
 // logWriter carries net/http's own complaints to zap (a handler that panicked, a

@@ -466,18 +466,9 @@ func asUID(t *testing.T, uid uint32, socket, url string) string {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: to ask as another uid")
 	}
-	exe := filepath.Join(shortDir(t), "test")
-	data, err := os.ReadFile("/proc/self/exe") // the original's directory may be closed to uid
-	if err != nil {
+	exe := copyOfTest(t)
+	if err := os.Chmod(filepath.Dir(socket), 0o755); err != nil {
 		t.Fatal(err)
-	}
-	if err := os.WriteFile(exe, data, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, dir := range []string{filepath.Dir(exe), filepath.Dir(socket)} {
-		if err := os.Chmod(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
 	}
 	cmd := exec.Command(exe, "-test.run=^TestChild$")
 	cmd.Dir = "/"

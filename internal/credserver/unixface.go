@@ -5,70 +5,57 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
-
-	"go.uber.org/zap"
 )
-
-const faceUnix = "unix"
 
 // unixFace is the handler of the unix socket. Host is ignored: no name leads
 // here, so there is none to spoof.
-func (s *Server) unixFace() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/credentials", s.serveCredentials)
-	mux.HandleFunc("GET /v1/status", s.serveStatus)
-	mux.HandleFunc("GET /metrics", s.serveMetrics)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.refuse(w, r, http.StatusNotFound, errNotFound)
-	})
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := connOf(r.Context())
-		switch {
-		case c == nil || !c.allowed:
-			s.refuse(w, r, http.StatusForbidden, errForbidden)
-		case forwarded(r):
-			s.refuse(w, r, http.StatusForbidden, errProxied)
-		case r.Method != http.MethodGet: // ServeMux lets HEAD match GET
-			w.Header().Set("Allow", http.MethodGet)
-			s.refuse(w, r, http.StatusMethodNotAllowed, errMethod)
-		case r.ContentLength != 0: // -1 when chunked
-			s.refuse(w, r, http.StatusBadRequest, errBody)
-		default:
-			c.asked()
-			mux.ServeHTTP(w, r)
-		}
-	})
-}
+type unixFace struct{ *face }
 
-// forwarded reports whether somebody else's request seems to arrive through an
-// allowed caller: a browser page or a proxy.
-func forwarded(r *http.Request) bool {
-	for _, name := range []string{"Origin", "Referer", "X-Forwarded-For", "Forwarded"} {
-		if _, ok := r.Header[name]; ok {
-			return true
-		}
+func (f unixFace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := f.admitted(w, r)
+	if c == nil {
+		return
 	}
-	return false
+	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", http.MethodGet)
+		f.refuse(w, r, http.StatusMethodNotAllowed, errMethod)
+		return
+	}
+	if r.ContentLength != 0 { // -1 when chunked
+		f.refuse(w, r, http.StatusBadRequest, errBody)
+		return
+	}
+	c.asked()
+	switch r.URL.Path {
+	case "/v1/credentials":
+		f.serveCredentials(w, r, c.peer)
+	case "/v1/status":
+		f.serveStatus(w, r)
+	case "/metrics":
+		f.serveMetrics(w)
+	default:
+		f.refuse(w, r, http.StatusNotFound, errNotFound)
+	}
 }
 
-func (s *Server) serveCredentials(w http.ResponseWriter, r *http.Request) {
-	c, err := s.vend(r.Context(), faceUnix, connOf(r.Context()).peer)
+func (f unixFace) serveCredentials(w http.ResponseWriter, r *http.Request, who caller) {
+	c, err := f.vend(r.Context(), who)
 	if err != nil {
-		s.refuse(w, r, http.StatusServiceUnavailable, err)
+		f.refuse(w, r, http.StatusServiceUnavailable, err)
 		return
 	}
 	answer(w, http.StatusOK, "application/json", c.process)
 }
 
-func (s *Server) serveStatus(w http.ResponseWriter, r *http.Request) {
-	report := s.report()
-	report.Vends, report.Failures = s.vends.Load(), s.failures.Load()
+func (f unixFace) serveStatus(w http.ResponseWriter, r *http.Request) {
+	report := f.server.report()
+	report.Vends, report.Failures = f.server.vends.Load(), f.server.failures.Load()
 	// For clients that do not parse JSON.
 	w.Header().Set("Nbidentity-State", oneLine(string(report.State)))
 	if strings.Contains(r.Header.Get("Accept"), "text/plain") {
 		var b bytes.Buffer
 		if err := report.WriteText(&b); err != nil {
-			s.refuse(w, r, http.StatusInternalServerError, err)
+			f.refuse(w, r, http.StatusInternalServerError, err)
 			return
 		}
 		answer(w, http.StatusOK, "text/plain; charset=utf-8", b.Bytes())
@@ -76,26 +63,14 @@ func (s *Server) serveStatus(w http.ResponseWriter, r *http.Request) {
 	}
 	body, err := json.MarshalIndent(report, "", "  ")
 	if err != nil {
-		s.refuse(w, r, http.StatusInternalServerError, err)
+		f.refuse(w, r, http.StatusInternalServerError, err)
 		return
 	}
 	answer(w, http.StatusOK, "application/json", append(body, '\n'))
 }
 
-func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
+func (f unixFace) serveMetrics(w http.ResponseWriter) {
 	var b bytes.Buffer
-	s.metrics.WritePrometheus(&b)
+	f.server.metrics.WritePrometheus(&b)
 	answer(w, http.StatusOK, "text/plain; version=0.0.4; charset=utf-8", b.Bytes())
-}
-
-// refuse answers r with err, counts it and sees to its line in the log.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, status int, err error) {
-	code, message := explain(err)
-	s.countRefusal(faceUnix, code)
-	if c := connOf(r.Context()); c != nil {
-		s.refusals.record(faceUnix, c.peer, code, err)
-	} else {
-		s.log.Error("request without a peer refused", zap.String("face", faceUnix))
-	}
-	refuse(w, status, code, message)
 }

@@ -9,37 +9,37 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-
-	"github.com/nbidentityd/nbidentityd/internal/peer"
 )
 
 // maxBody is the smallest limit that a client puts on a credential process's
 // output (aws-sdk-go v1), in bytes.
 const maxBody = 8 << 10
 
-// credential is a checked value of the provider, rendered once.
+// credential is a checked value of the provider, rendered once for each face.
 type credential struct {
-	value   aws.Credentials
-	expires time.Time // as handed out: whole seconds, UTC
-	suffix  string    // last four characters of the key id
-	process []byte    // process-credentials JSON and a newline
+	value     aws.Credentials
+	expires   time.Time // as handed out: whole seconds, UTC
+	suffix    string    // last four characters of the key id
+	process   []byte    // process-credentials JSON and a newline
+	container []byte    // container-credentials JSON
+	imds      []byte    // the metadata service's document
 }
 
 // vend returns the credential to hand to who, having recorded it, or a refusal.
-func (s *Server) vend(ctx context.Context, face string, who peer.Cred) (*credential, error) {
-	c, err := s.current(ctx)
+func (f *face) vend(ctx context.Context, who caller) (*credential, error) {
+	c, err := f.server.current(ctx, f.patience)
 	if err != nil {
-		s.failures.Add(1)
+		f.server.failures.Add(1)
 		return nil, err
 	}
-	s.vends.Add(1)
-	s.recordVend(face, who, c)
+	f.recordVend(who, c)
 	return c, nil
 }
 
-// current asks the provider and checks what it says.
-func (s *Server) current(ctx context.Context) (*credential, error) {
-	waiting, cancel := context.WithTimeout(ctx, firstCredentialWait)
+// current asks the provider, which may take so long to have its first
+// credential, and checks what it says.
+func (s *Server) current(ctx context.Context, patience time.Duration) (*credential, error) {
+	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	value, err := s.credentials.Retrieve(waiting)
 	if err != nil {
@@ -78,25 +78,59 @@ func render(v aws.Credentials) (*credential, error) {
 		expires: v.Expires.Round(0).UTC().Truncate(time.Second),
 		suffix:  suffix(v.AccessKeyID),
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b) // ends with the newline
-	enc.SetEscapeHTML(false)
-	err := enc.Encode(struct {
+	if err := c.layDown(time.Now()); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+const stamp = "2006-01-02T15:04:05Z"
+
+// layDown writes the bytes of each face. updated is when the credential became
+// known.
+func (c *credential) layDown(updated time.Time) (err error) {
+	v, expiration := c.value, c.expires.Format(stamp)
+	if c.process, err = encode(struct {
 		Version         int
 		AccessKeyID     string `json:"AccessKeyId"`
 		SecretAccessKey string
 		SessionToken    string
 		Expiration      string
 		AccountID       string `json:"AccountId,omitempty"`
-	}{1, v.AccessKeyID, v.SecretAccessKey, v.SessionToken, c.expires.Format("2006-01-02T15:04:05Z"), v.AccountID})
-	if err != nil {
+	}{1, v.AccessKeyID, v.SecretAccessKey, v.SessionToken, expiration, v.AccountID}); err != nil {
+		return err
+	}
+	if c.container, err = encode(struct {
+		AccessKeyID     string `json:"AccessKeyId"`
+		SecretAccessKey string
+		Token           string
+		Expiration      string
+		AccountID       string `json:"AccountId,omitempty"`
+	}{v.AccessKeyID, v.SecretAccessKey, v.SessionToken, expiration, v.AccountID}); err != nil {
+		return err
+	}
+	c.imds, err = encode(struct {
+		Code, LastUpdated, Type string
+		AccessKeyID             string `json:"AccessKeyId"`
+		SecretAccessKey         string
+		Token                   string
+		Expiration              string
+	}{"Success", updated.UTC().Format(stamp), "AWS-HMAC", v.AccessKeyID, v.SecretAccessKey, v.SessionToken, expiration})
+	return err
+}
+
+// encode returns v as JSON and a newline.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
 		return nil, fmt.Errorf("encoding the credential: %w", err)
 	}
 	if b.Len() > maxBody {
 		return nil, &refusal{code: "failed", message: fmt.Sprintf("the credential takes %d bytes, more than the %d that every client accepts", b.Len(), maxBody)}
 	}
-	c.process = b.Bytes()
-	return c, nil
+	return b.Bytes(), nil
 }
 
 // suffix is how a key id is named in logs.

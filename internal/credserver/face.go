@@ -1,0 +1,123 @@
+package credserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"go.uber.org/zap"
+)
+
+// face is one way to ask for credentials: what all of them have in common.
+type face struct {
+	server *Server
+	name   string // in log lines and metrics
+
+	patience  time.Duration // longest wait for the first credential
+	leastLife time.Duration // below which its clients ask again at each call
+	idle      time.Duration // how long a connection may wait for its next request; 0: it has one only
+
+	vends, short *metrics.Counter
+	open         *metrics.Gauge
+}
+
+func (s *Server) newFace(f face) *face {
+	label := `{face="` + f.name + `"}`
+	f.server = s
+	f.vends = s.metrics.GetOrCreateCounter("nbidentityd_vends_total" + label)
+	f.short = s.metrics.GetOrCreateCounter("nbidentityd_short_vends_total" + label)
+	f.open = s.metrics.GetOrCreateGauge("nbidentityd_connections"+label, nil)
+	return &f
+}
+
+// gate puts f's gate before l.
+func (f *face) gate(l net.Listener, containers bool, identify func(net.Conn) (caller, error)) *gate {
+	g := newGate(l, f.server.uids, containers, f.server.maxConns)
+	g.identify = identify
+	g.open = f.open
+	g.failed = func(err error) {
+		f.countRefusal("caller_unknown")
+		f.server.refusals.callerUnknown(f.name, err)
+	}
+	return g
+}
+
+// serve answers on g until ctx ends or the listener breaks, and returns when the
+// last connection is done or has been cut off.
+func (f *face) serve(ctx context.Context, g *gate, h http.Handler) error {
+	srv := &http.Server{
+		Handler:           h,
+		ConnContext:       withConn,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      f.patience + answerTimeout,
+		IdleTimeout:       f.idle,
+		MaxHeaderBytes:    maxHeaderBytes,
+
+		DisableGeneralOptionsHandler: true, // it would answer before the peer check
+		ErrorLog:                     log.New(logWriter{&f.server.refusals}, "", 0),
+	}
+	srv.SetKeepAlivesEnabled(f.idle > 0)
+	srv.ConnState = func(nc net.Conn, state http.ConnState) {
+		if state == http.StateIdle {
+			nc.(*conn).answered()
+		}
+	}
+
+	stopped := make(chan error, 1)
+	serving, done := context.WithCancel(ctx)
+	go func() {
+		<-serving.Done()
+		g.dropIdle() // nothing is owed to them
+		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		defer cancel()
+		err := srv.Shutdown(limit)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = srv.Close()
+		}
+		stopped <- err
+	}()
+	err := srv.Serve(g)
+	done()
+	err2 := <-stopped
+	f.server.refusals.flush()
+	if ctx.Err() != nil && errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	if err = errors.Join(err, err2); err != nil {
+		return fmt.Errorf("serving on %s: %w", g.Addr(), err)
+	}
+	return nil
+}
+
+// admitted returns the connection of a request that its caller may make, of
+// whatever kind, or nil after having refused it.
+func (f *face) admitted(w http.ResponseWriter, r *http.Request) *conn {
+	c := connOf(r.Context())
+	switch {
+	case c == nil || !c.allowed:
+		f.refuse(w, r, http.StatusForbidden, errForbidden)
+	case forwarded(r):
+		f.refuse(w, r, http.StatusForbidden, errProxied)
+	default:
+		return c
+	}
+	return nil
+}
+
+// refuse answers r with err, counts it and sees to its line in the log.
+func (f *face) refuse(w http.ResponseWriter, r *http.Request, status int, err error) {
+	code, message := explain(err)
+	f.countRefusal(code)
+	if c := connOf(r.Context()); c != nil {
+		f.server.refusals.record(f.name, c.peer, code, err)
+	} else {
+		f.server.log.Error("request without a peer refused", zap.String("face", f.name))
+	}
+	refuse(w, status, code, message)
+}

@@ -1,0 +1,47 @@
+package credserver
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+
+	"github.com/nbidentityd/nbidentityd/internal/credserver/authtoken"
+)
+
+func containerFaceForTest(s *Server) containerFace {
+	return containerFace{face: s.newFace(face{name: "container"}), hosts: hosts{port: 1338}, tokens: authtoken.New(0)}
+}
+
+// handle gives h a request of an allowed caller, and checks what every answer
+// must be.
+func handle(t *testing.T, h http.Handler, method, path, host string, header ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	g := newGate(nil, []uint32{0}, false, 16)
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	c, _ := g.admit(ours, caller{uid: 0})
+	defer c.Close()
+	r := &http.Request{Method: method, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: host, URL: &url.URL{Path: path}, Header: http.Header{}, Body: http.NoBody}
+	for i := 0; i < len(header); i += 2 {
+		if header[i] != "" {
+			r.Header.Add(header[i], header[i+1])
+		}
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r.WithContext(withConn(t.Context(), c)))
+	if w.Code == 200 {
+		if forwarded(r) || w.Body.Len() == 0 {
+			t.Errorf("%s %q of %q: status 200", method, path, r.Header)
+		}
+		return w
+	}
+	var reason map[string]string
+	if err := json.Unmarshal(w.Body.Bytes(), &reason); err != nil || !validCode(reason["code"]) || reason["Code"] != reason["code"] ||
+		w.Header().Get("Content-Type") != "application/json" || w.Header().Get("Nbidentity-Error") != reason["code"] {
+		t.Errorf("%s %q: %d %v %q", method, path, w.Code, w.Header(), w.Body)
+	}
+	return w
+}
