@@ -1,98 +1,94 @@
-// Package reach finds out what a notebook's user can reach, by trying: a
-// process under the user's own uid, groups and nothing else asks the metadata
-// service and looks at Docker's socket, and sudo is asked what it would allow.
+// Package reach finds out, by trying, what a notebook's user can reach that
+// would let them shed the name: the platform's metadata service, root by sudo,
+// and Docker's socket.
 //
-// [Observe] is the daemon's side and starts the process; [Probe] is that
-// process's side. What cannot be tried is reported as unknown with the reason,
-// never as good news. The observation holds for its moment and for this network
-// namespace, not for one that the user may open inside a container runtime.
+// What cannot be tried is reported as unknown with the reason, never as good
+// news. The observation holds for its moment and for the daemon's own network
+// namespace. No process runs under the user's uid, since the user could stop it
+// and make it lie; see package imdsprobe.
 package reach
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
-	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/nbidentityd/nbidentityd/internal/assurance"
+	"github.com/nbidentityd/nbidentityd/internal/imdsprobe"
 )
 
-// limit bounds one observation; the probe itself needs less.
+// limit bounds one observation.
 const limit = 20 * time.Second
 
-// Config says who is to be observed.
+// Config says who is to be observed, and what is tried.
 type Config struct {
-	User     string // as sudo knows it
-	UID, GID uint32
-	Groups   []uint32 // supplementary
-	// Program is the command line of a program that calls Probe and prints what
-	// it returns as JSON.
-	Program []string
+	User string // as sudo knows it
+	UID  uint32
+	GIDs []uint32 // all groups of the user
+
+	// Metadata are the addresses of the metadata service.
+	Metadata []netip.AddrPort
+	// MarkHeader and Mark tell our own metadata service's answers from the
+	// platform's.
+	MarkHeader, Mark string
+	// Sockets are unix sockets with root's power; nil means Docker's,
+	// containerd's and Podman's.
+	Sockets []string
 }
 
-// Finding is what the probe has met, as it passes it on.
-type Finding struct {
-	// Base is yes when the platform's own metadata service answered.
-	Base       assurance.Answer `json:"base"`
-	BaseReason string           `json:"base_reason"`
-	// DockerSocket is yes when a socket with root's power could be opened.
-	DockerSocket assurance.Answer `json:"docker_socket"`
-}
-
-// Observe tries what the user can reach. The facts that it does not know of are
-// left unknown. The error says why nothing could be tried under the user's uid;
-// the facts stand all the same.
-func Observe(ctx context.Context, cfg Config) (assurance.Facts, error) {
+// Observe tries what the user can reach. Facts that it does not look for are
+// left unknown.
+func Observe(ctx context.Context, cfg Config) assurance.Facts {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	facts := assurance.Facts{SameUID: assurance.No, Sudo: sudo(ctx, cfg)}
-	if uint32(os.Geteuid()) == cfg.UID {
-		facts.SameUID = assurance.Yes
+	facts := assurance.Facts{
+		SameUID:      answer(uint32(os.Geteuid()) == cfg.UID),
+		Sudo:         sudo(ctx, cfg),
+		DockerSocket: anySocket(cfg),
 	}
-	found, err := runProbe(ctx, cfg)
-	if err != nil {
-		facts.BaseReason = err.Error()
-		return facts, err
-	}
-	facts.BaseReached, facts.BaseReason, facts.DockerSocket = found.Base, found.BaseReason, found.DockerSocket
-	return facts, nil
+	facts.BaseReached, facts.BaseReason = base(ctx, cfg)
+	return facts
 }
 
-// runProbe starts the probe as the user: no environment, no capability, and as
-// root no right of root's.
-func runProbe(ctx context.Context, cfg Config) (Finding, error) {
-	cmd := exec.CommandContext(ctx, cfg.Program[0], cfg.Program[1:]...)
-	cmd.Env = []string{}
-	cmd.Dir = "/"
-	cmd.WaitDelay = time.Second
-	if uint32(os.Geteuid()) != cfg.UID {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: cfg.UID, Gid: cfg.GID, Groups: cfg.Groups}}
+func answer(yes bool) assurance.Answer {
+	if yes {
+		return assurance.Yes
 	}
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	if errors.Is(err, syscall.EPERM) {
-		return Finding{}, fmt.Errorf("the daemon may not start a process as uid %d: it needs root or CAP_SETUID and CAP_SETGID", cfg.UID)
-	}
-	if err != nil {
-		return Finding{}, fmt.Errorf("probing as uid %d: %w: %.200q", cfg.UID, err, stderr.String())
-	}
-	var found Finding
-	if err := json.Unmarshal(stdout.Bytes(), &found); err != nil {
-		return Finding{}, fmt.Errorf("probing as uid %d: reading its answer: %w", cfg.UID, err)
-	}
-	return found, nil
+	return assurance.No
 }
 
-// sudo asks sudo itself. It prints what a user may do only to root and to that
-// user; words and exit codes differ between its releases, so only two plain
-// answers count.
+// base tries each address. One that is reached decides; one that could not be
+// tried leaves the whole unknown.
+func base(ctx context.Context, cfg Config) (assurance.Answer, string) {
+	reached := assurance.No
+	var met []string
+	for _, addr := range cfg.Metadata {
+		outcome, detail, err := imdsprobe.Probe{UID: cfg.UID, Addr: addr, MarkHeader: cfg.MarkHeader, Mark: cfg.Mark}.Run(ctx)
+		switch {
+		case err != nil:
+			met = append(met, err.Error())
+			if reached == assurance.No {
+				reached = assurance.Unknown
+			}
+			continue
+		case outcome == imdsprobe.Reached:
+			reached = assurance.Yes
+		}
+		met = append(met, fmt.Sprintf("%s: %s (%s)", addr, outcome, detail))
+	}
+	return reached, strings.Join(met, "; ")
+}
+
+// sudo asks sudo itself. It tells root, and each user about themselves; words
+// and exit codes differ between its releases, so only plain answers count.
 func sudo(ctx context.Context, cfg Config) assurance.Answer {
 	if cfg.UID == 0 {
 		return assurance.Yes
@@ -121,4 +117,30 @@ func sudo(ctx context.Context, cfg Config) assurance.Answer {
 		return assurance.Yes
 	}
 	return assurance.Unknown
+}
+
+func defaultSockets() []string {
+	return []string{"/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock"}
+}
+
+// anySocket reports whether the user may connect to one of the sockets, by its
+// owner, group and mode: connecting needs the right to write.
+func anySocket(cfg Config) assurance.Answer {
+	sockets := cfg.Sockets
+	if sockets == nil {
+		sockets = defaultSockets()
+	}
+	for _, path := range sockets {
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+			continue
+		}
+		switch {
+		case st.Uid == cfg.UID && st.Uid != 0:
+			continue // a rootless runtime of the user's own: no power but theirs
+		case st.Mode&0o002 != 0, st.Mode&0o020 != 0 && slices.Contains(cfg.GIDs, st.Gid), cfg.UID == 0:
+			return assurance.Yes
+		}
+	}
+	return assurance.No
 }

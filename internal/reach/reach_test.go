@@ -1,12 +1,11 @@
 package reach
 
 import (
-	"context"
-	"encoding/json"
-	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,149 +14,119 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/assurance"
 )
 
-// asProbe makes the test binary be the probe.
-const asProbe = "--as-probe="
+const markHeader = "Test-Mark"
 
-func TestMain(m *testing.M) {
-	for _, arg := range os.Args[1:] {
-		if target, ok := strings.CutPrefix(arg, asProbe); ok {
-			var t Target
-			if err := json.Unmarshal([]byte(target), &t); err != nil {
-				panic(err)
-			}
-			_ = json.NewEncoder(os.Stdout).Encode(Probe(context.Background(), t))
-			os.Exit(0)
-		}
-	}
-	os.Exit(m.Run())
-}
-
-// service answers as a metadata service that lists role.
-func service(t *testing.T, role string, status int) string {
+// service answers as a metadata service, ours when it has a mark.
+func service(t *testing.T, mark string) netip.AddrPort {
+	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.WriteHeader(status)
-		if r.Method == http.MethodPut {
-			fmt.Fprint(w, "token")
-			return
+		if mark != "" {
+			w.Header().Set(markHeader, mark)
 		}
-		fmt.Fprint(w, role)
+		w.WriteHeader(http.StatusUnauthorized)
 	}))
 	t.Cleanup(s.Close)
-	return s.URL
+	return address(t, s.URL)
 }
 
-func TestProbeMetadata(t *testing.T) {
+func address(t *testing.T, base string) netip.AddrPort {
+	t.Helper()
+	u, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return netip.MustParseAddrPort(u.Host)
+}
+
+func TestBase(t *testing.T) {
 	closed := httptest.NewServer(nil)
 	closed.Close()
+	nobody := address(t, closed.URL)
+	ours, platform, other := service(t, "m1"), service(t, ""), service(t, "m2")
 	for _, tt := range []struct {
 		name string
-		urls []string
+		at   []netip.AddrPort
 		want assurance.Answer
 		says string
 	}{
-		{"ours", []string{service(t, "nbidentityd", 200)}, assurance.No, "leads to nbidentityd"},
-		{"platform's", []string{service(t, "BaseNotebookInstanceEc2InstanceRole", 200)}, assurance.Yes, "answered"},
-		{"somebody refuses", []string{service(t, "", 403)}, assurance.Yes, "HTTP 403"},
-		{"nobody", []string{closed.URL}, assurance.No, "is refused"},
-		{"one of two", []string{closed.URL, service(t, "Base", 200)}, assurance.Yes, "answered"},
+		{"ours", []netip.AddrPort{ours}, assurance.No, "redirected"},
+		{"platform's", []netip.AddrPort{platform}, assurance.Yes, "reached"},
+		{"with another mark", []netip.AddrPort{other}, assurance.Yes, "reached"},
+		{"nobody", []netip.AddrPort{nobody}, assurance.No, "refused"},
+		{"one of two", []netip.AddrPort{nobody, platform}, assurance.Yes, "reached"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := Probe(t.Context(), Target{Metadata: tt.urls, OurRole: "nbidentityd"})
-			if got.Base != tt.want || !strings.Contains(got.BaseReason, tt.says) {
+			got := Observe(t.Context(), Config{User: "me", UID: uint32(os.Geteuid()), Metadata: tt.at, MarkHeader: markHeader, Mark: "m1"})
+			if got.BaseReached != tt.want || !strings.Contains(got.BaseReason, tt.says) || got.SameUID != assurance.Yes {
 				t.Errorf("got %+v, want %s and %q", got, tt.want, tt.says)
 			}
 		})
 	}
 }
 
-func TestProbeSocket(t *testing.T) {
+func TestBaseNotPermitted(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("needs an ordinary user: root may act as anyone")
+	}
+	got := Observe(t.Context(), Config{User: "root", UID: 0, Metadata: []netip.AddrPort{service(t, "m1")}, MarkHeader: markHeader, Mark: "m1"})
+	if got.BaseReached != assurance.Unknown || !strings.Contains(got.BaseReason, "CAP_SETUID") {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "docker.sock")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if got := Probe(t.Context(), Target{Sockets: []string{path}}); got.DockerSocket != assurance.Yes {
-		t.Errorf("an open socket: %+v", got)
-	}
-	if got := Probe(t.Context(), Target{Sockets: []string{path + ".none"}}); got.DockerSocket != assurance.No {
-		t.Errorf("no socket: %+v", got)
-	}
-}
-
-// program copies the test binary to where every uid can run it.
-func program(t *testing.T, target Target) []string {
-	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := os.ReadFile(exe)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, err := os.MkdirTemp("", "reach")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	copied := filepath.Join(dir, "probe")
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(copied, data, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	text, err := json.Marshal(target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return []string{copied, asProbe + string(text)}
-}
-
-// A socket that only root may open is out of an ordinary user's reach, and in
-// root's.
-func TestObserveAsUser(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: only root starts a process under another uid")
-	}
-	path := filepath.Join(t.TempDir(), "docker.sock")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if err := os.Chmod(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cfg := Config{User: "1500", UID: 1500, GID: 1500, Program: program(t, Target{Sockets: []string{path}, Metadata: []string{service(t, "x", 200)}})}
-	got, err := Observe(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.SameUID != assurance.No || got.DockerSocket != assurance.No || got.BaseReached != assurance.Yes || got.Sudo == assurance.Yes {
-		t.Errorf("as 1500: %+v", got)
-	}
-	cfg.User, cfg.UID, cfg.GID = "root", 0, 0
-	if got, err = Observe(t.Context(), cfg); err != nil || got.SameUID != assurance.Yes || got.DockerSocket != assurance.Yes || got.Sudo != assurance.Yes {
-		t.Errorf("as root: %+v, %v", got, err)
+	me, group := uint32(os.Geteuid()), uint32(os.Getegid())
+	for _, tt := range []struct {
+		name string
+		mode os.FileMode
+		uid  uint32
+		gids []uint32
+		want assurance.Answer
+	}{
+		{"for its owner only", 0o600, me + 1500, []uint32{group + 1500}, assurance.No},
+		{"for its group, of which the user is", 0o660, me + 1500, []uint32{group + 1500, group}, assurance.Yes},
+		{"for its group, of which the user is not", 0o660, me + 1500, []uint32{group + 1500}, assurance.No},
+		{"for all", 0o666, me + 1500, nil, assurance.Yes},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := os.Chmod(path, tt.mode); err != nil {
+				t.Fatal(err)
+			}
+			if got := anySocket(Config{UID: tt.uid, GIDs: tt.gids, Sockets: []string{path, path + ".none"}}); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
 	}
 }
 
-func TestObserveFails(t *testing.T) {
-	me := uint32(os.Geteuid())
-	got, err := Observe(t.Context(), Config{User: "me", UID: me, Program: []string{"/bin/false"}})
-	if err == nil || got.BaseReached != assurance.Unknown || got.BaseReason == "" || got.DockerSocket != assurance.Unknown {
-		t.Errorf("a probe that fails: %+v, %v", got, err)
+func TestSudo(t *testing.T) {
+	if got := sudo(t.Context(), Config{User: "root", UID: 0}); got != assurance.Yes {
+		t.Errorf("root: %q", got)
 	}
-	got, err = Observe(t.Context(), Config{User: "me", UID: me, Program: []string{"/bin/echo", "hello"}})
-	if err == nil || got.BaseReached != assurance.Unknown {
-		t.Errorf("a probe that talks nonsense: %+v, %v", got, err)
+	t.Setenv("PATH", t.TempDir())
+	if got := sudo(t.Context(), Config{User: "1500", UID: 1500}); got != assurance.No {
+		t.Errorf("without the program: %q", got)
 	}
-	if me != 0 {
-		got, err = Observe(t.Context(), Config{User: "root", UID: 0, Program: []string{"/bin/true"}})
-		if err == nil || !strings.Contains(err.Error(), "CAP_SETUID") || got.BaseReached != assurance.Unknown {
-			t.Errorf("another uid without root: %+v, %v", got, err)
+	for script, want := range map[string]assurance.Answer{
+		"echo 'User x may run the following commands on h:'":         assurance.Yes,
+		"echo 'User x is not allowed to run sudo on h.'; exit 1":     assurance.No,
+		"echo 'sudo: a password is required' >&2; exit 1":            assurance.Unknown,
+		"echo 'sudo: unknown user: x' >&2; echo 'unable'; exit 1":    assurance.Unknown,
+		"echo 'Matching Defaults'; echo 'may run the following' >&2": assurance.Yes,
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "sudo"), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("PATH", dir)
+		if got := sudo(t.Context(), Config{User: "x", UID: 1500}); got != want {
+			t.Errorf("%s: got %q, want %q", script, got, want)
 		}
 	}
 }
