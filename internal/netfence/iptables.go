@@ -99,10 +99,10 @@ func (t iptables) apply(ctx context.Context, p Plan) error {
 	return nil
 }
 
-// write takes several tries, since others may change the rules between the
-// reading and the writing, and the writing then fails as a whole.
+// write takes several tries, since another process may change our rules
+// between the reading and the writing, and the writing then fails as a whole.
 func (t iptables) write(ctx context.Context, f Family, chains []Chain) error {
-	const tries = 5
+	const tries = 20
 	for try := 1; ; try++ {
 		saved, err := t.saved(ctx, f)
 		if err != nil {

@@ -68,22 +68,30 @@ func TestLiveRefuse(t *testing.T) {
 	})
 }
 
-// Translation leaves connections alone that are older than the rules.
+// Translation leaves connections alone that are older than the rules, at least
+// those that the kernel has tracked from their beginning.
 func TestLiveOlderConnectionsAreCut(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, flavour string) {
-		for _, url := range []string{imds4, imds6} {
-			l := newLab(t)
-			user, daemon := l.converse(notebookUID, "keepalive", url), l.converse(daemonUID, "keepalive", url)
-			wantPrefix(t, "user before", user.ask(), "real")
-			wantPrefix(t, "daemon before", daemon.ask(), "real")
-			l.apply(l.fence(flavour, Config{RedirectPort: facePort}))
-			start := time.Now()
-			// The client notices the reset and connects again, to us.
-			if got := user.ask(); strings.HasPrefix(got, "real") || time.Since(start) > time.Second {
-				t.Errorf("%s: after the fence the old connection brought %q in %v", url, got, time.Since(start))
+		for _, port := range []uint16{facePort, 0} {
+			for _, url := range []string{imds4, imds6} {
+				l := newLab(t, "nft")
+				l.feed("table inet other { chain c { type filter hook output priority 0; ct state new counter; }; }", "nft", "-f", "-")
+				user, daemon := l.converse(notebookUID, "keepalive", url), l.converse(daemonUID, "keepalive", url)
+				wantPrefix(t, "user before", user.ask(), "real")
+				wantPrefix(t, "daemon before", daemon.ask(), "real")
+				f := l.fence(flavour, Config{RedirectPort: port})
+				l.apply(f)
+				start := time.Now()
+				// The client notices the reset and may connect again.
+				if got := user.ask(); strings.HasPrefix(got, "real") || time.Since(start) > time.Second {
+					t.Errorf("port %d, %s: after the fence the old connection brought %q in %v", port, url, got, time.Since(start))
+				}
+				wantPrefix(t, "user later", user.ask(), map[uint16]string{facePort: "face", 0: "error"}[port])
+				wantPrefix(t, "daemon after", daemon.ask(), "real")
+				if c := l.counters(f); c.Blocked == 0 {
+					t.Errorf("port %d, %s: nothing was cut: %+v", port, url, c)
+				}
 			}
-			wantPrefix(t, "user later", user.ask(), "face")
-			wantPrefix(t, "daemon after", daemon.ask(), "real")
 		}
 	})
 }
