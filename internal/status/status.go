@@ -54,6 +54,14 @@ type Report struct {
 	Failures uint64 `json:"failures"`
 
 	ConfigFiles []ConfigFile `json:"config_files"`
+
+	// Assurance is nil until it has been looked into.
+	Assurance *Assurance `json:"assurance"`
+	// Fence is nil where there is no metadata service to fence.
+	Fence *Fence `json:"fence"`
+	// Faces are the further places where SDKs find credentials, as URLs.
+	Faces []string `json:"faces"`
+
 	// Notes are whole sentences that a person should know and need not act on.
 	Notes []string `json:"notes"`
 }
@@ -63,6 +71,9 @@ func (r Report) MarshalJSON() ([]byte, error) {
 	type plain Report
 	if r.ConfigFiles == nil {
 		r.ConfigFiles = []ConfigFile{}
+	}
+	if r.Faces == nil {
+		r.Faces = []string{}
 	}
 	if r.Notes == nil {
 		r.Notes = []string{}
@@ -98,6 +109,30 @@ type Problem struct {
 // ConfigFile is the state of one AWS configuration file that the daemon writes.
 type ConfigFile struct {
 	Path    string `json:"path"`
-	Written bool   `json:"written"`
+	Written bool   `json:"written"` // it says what it must
 	Problem string `json:"problem,omitempty"`
+
+	Immutable bool   `json:"immutable"` // file and directory are locked
+	Tampers   uint64 `json:"tampers"`   // times that somebody changed what it must say
+}
+
+// Assurance is how far the name can be trusted against the notebook's user.
+type Assurance struct {
+	Level   string            `json:"level"` // enforced, tamper-evident or advisory
+	Reasons []AssuranceReason `json:"reasons"`
+	Checked time.Time         `json:"checked"`
+}
+
+// AssuranceReason is one observation behind the level.
+type AssuranceReason struct {
+	Fact  string `json:"fact"`
+	Raise string `json:"raise,omitempty"` // how to mend it
+}
+
+// Fence is the state of the packet rules around the metadata service.
+type Fence struct {
+	Intact  bool   `json:"intact"`
+	Backend string `json:"backend,omitempty"` // nftables or iptables
+	Problem string `json:"problem,omitempty"`
+	Repairs uint64 `json:"repairs"`
 }

@@ -97,6 +97,24 @@ note: Second note.
 
 problem (misattributed): AWS sees another name
 `},
+		{"guarded", Report{
+			State: OK, SessionName: "alice-nb",
+			ConfigFiles: []ConfigFile{{Path: "/home/ec2-user/.aws/config", Written: true, Immutable: true, Tampers: 1}},
+			Fence:       &Fence{Intact: true, Backend: "nftables", Repairs: 2},
+			Assurance:   &Assurance{Level: "advisory", Reasons: []AssuranceReason{{Fact: "The user may sudo.", Raise: "Disable root access."}, {Fact: "So be it."}}},
+		}, `AWS calls from this notebook are made as alice-nb
+
+  state            ok
+  session name     alice-nb
+  config file      /home/ec2-user/.aws/config: written, immutable, changed by somebody 1 time
+  fence            in place (nftables), 2 repairs
+  assurance        advisory
+
+assurance: advisory
+  The user may sudo.
+    to raise it: Disable root access.
+  So be it.
+`},
 		{"starting", Report{State: Starting, Identity: Identity{Kind: "notebook", Name: "alice-nb"}},
 			"AWS calls from this notebook will be made as alice-nb: waiting for the first credential\n\n" +
 				"  state            starting\n  identity         notebook instance alice-nb\n"},
@@ -138,7 +156,9 @@ func TestWriteTextHostile(t *testing.T) {
 		RoleARN:  evil, SessionName: evil, SourceIdentity: evil, CallerARN: evil,
 		Credential:  &Credential{KeyIDSuffix: evil, SecondsLeft: 1},
 		Problem:     &Problem{evil, evil, evil},
-		ConfigFiles: []ConfigFile{{evil, false, evil}},
+		ConfigFiles: []ConfigFile{{Path: evil, Problem: evil, Immutable: true, Tampers: 2}},
+		Assurance:   &Assurance{Level: evil, Reasons: []AssuranceReason{{evil, evil}}},
+		Fence:       &Fence{Intact: true, Backend: evil, Problem: evil, Repairs: 1},
 		Notes:       []string{evil},
 		Vends:       1,
 	}
@@ -152,10 +172,10 @@ func TestWriteTextHostile(t *testing.T) {
 			t.Fatalf("character %U at %d", c, i)
 		}
 	}
-	if got, want := strings.Count(text, "\n"), 17; got != want {
+	if got, want := strings.Count(text, "\n"), 23; got != want {
 		t.Errorf("%d lines, want %d:\n%s", got, want, text)
 	}
-	if len(text) > 20*maxField {
+	if len(text) > 30*maxField {
 		t.Errorf("%d bytes", len(text))
 	}
 }
@@ -177,7 +197,10 @@ func TestJSON(t *testing.T) {
 	r.Problem = &Problem{Code: "c", Message: "m", Remedy: "r"}
 	r.Notes = []string{"n"}
 	r.Identity.Domain, r.Identity.Space = "d", "s"
-	r.ConfigFiles[0].Problem = "p"
+	r.ConfigFiles[0].Problem, r.ConfigFiles[0].Immutable, r.ConfigFiles[0].Tampers = "p", true, 2
+	r.Assurance = &Assurance{Level: "enforced", Reasons: []AssuranceReason{{"f", "up"}}, Checked: at("02:30:00")}
+	r.Fence = &Fence{Intact: true, Backend: "nftables", Repairs: 1}
+	r.Faces = []string{"http://127.0.0.1:938"}
 	got, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		t.Fatal(err)
@@ -216,8 +239,28 @@ func TestJSON(t *testing.T) {
   {
    "path": "/home/ec2-user/.aws/config",
    "written": true,
-   "problem": "p"
+   "problem": "p",
+   "immutable": true,
+   "tampers": 2
   }
+ ],
+ "assurance": {
+  "level": "enforced",
+  "reasons": [
+   {
+    "fact": "f",
+    "raise": "up"
+   }
+  ],
+  "checked": "2026-01-02T02:30:00Z"
+ },
+ "fence": {
+  "intact": true,
+  "backend": "nftables",
+  "repairs": 1
+ },
+ "faces": [
+  "http://127.0.0.1:938"
  ],
  "notes": [
   "n"

@@ -37,6 +37,12 @@ func (r Report) WriteText(w io.Writer) error {
 	for _, f := range r.ConfigFiles {
 		row("config file", f.describe())
 	}
+	if r.Fence != nil {
+		row("fence", r.Fence.describe())
+	}
+	if r.Assurance != nil {
+		row("assurance", r.Assurance.Level)
+	}
 	row("daemon", r.daemon())
 
 	if p := r.Problem; p != nil {
@@ -44,6 +50,9 @@ func (r Report) WriteText(w io.Writer) error {
 		if p.Remedy != "" {
 			fmt.Fprintf(&b, "what to do: %s\n", clean(p.Remedy))
 		}
+	}
+	if r.Assurance != nil {
+		r.Assurance.write(&b)
 	}
 	for i, n := range r.Notes {
 		if i == 0 {
@@ -136,12 +145,43 @@ func (c *Credential) describe() string {
 	return s
 }
 
+// write says why, and how to raise the level.
+func (a *Assurance) write(b *bytes.Buffer) {
+	fmt.Fprintf(b, "\nassurance: %s\n", clean(a.Level))
+	for _, r := range a.Reasons {
+		fmt.Fprintf(b, "  %s\n", clean(r.Fact))
+		if r.Raise != "" {
+			fmt.Fprintf(b, "    to raise it: %s\n", clean(r.Raise))
+		}
+	}
+}
+
+func (f *Fence) describe() string {
+	s := "not in place"
+	if f.Intact {
+		s = "in place (" + f.Backend + ")"
+	}
+	if f.Problem != "" {
+		s += ": " + f.Problem
+	}
+	if f.Repairs > 0 {
+		s += ", " + count(f.Repairs, "repair")
+	}
+	return s
+}
+
 func (f ConfigFile) describe() string {
 	s := f.Path + ": "
 	if f.Written {
 		s += "written"
 	} else {
 		s += "not written"
+	}
+	if f.Immutable {
+		s += ", immutable"
+	}
+	if f.Tampers > 0 {
+		s += ", changed by somebody " + count(f.Tampers, "time")
 	}
 	if f.Problem != "" {
 		s += " (" + f.Problem + ")"
