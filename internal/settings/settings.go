@@ -49,6 +49,8 @@ type Settings struct {
 	Identity  Identity  `toml:"identity"`
 	Role      Role      `toml:"role"`
 	Endpoints Endpoints `toml:"endpoints"`
+	Faces     Faces     `toml:"faces"`
+	Fence     Fence     `toml:"fence"`
 
 	// Users may ask for credentials, and have their ~/.aws/config written.
 	// Empty means those of ec2-user and sagemaker-user that exist.
@@ -84,6 +86,21 @@ type Endpoints struct {
 	ContainerPath string `toml:"container_path"`
 }
 
+// Faces are loopback ports for SDKs that do not, or no longer, run the client.
+// 0 closes a face. The defaults are below 1024, where no user can be first.
+type Faces struct {
+	IMDSPort      int `toml:"imds_port"`
+	ContainerPort int `toml:"container_port"`
+}
+
+// Fence says how the metadata service of a notebook instance is fenced off.
+// With endpoints.imds set there is none: that address is somebody's own.
+type Fence struct {
+	Enabled bool `toml:"enabled"`
+	// AllowUsers reach the platform's own service, besides root and the daemon.
+	AllowUsers []string `toml:"allow_users"`
+}
+
 // User is a notebook user.
 type User struct {
 	Name string `toml:"name"`
@@ -115,6 +132,8 @@ func Default() Settings {
 		LogLevel:     "info",
 		Identity:     Identity{SessionName: "{name}", SourceIdentity: "{name}"},
 		Endpoints:    Endpoints{Container: "http://169.254.170.2"},
+		Faces:        Faces{IMDSPort: 938, ContainerPort: 937},
+		Fence:        Fence{Enabled: true},
 	}
 }
 
@@ -203,6 +222,17 @@ func (s Settings) Validate() error {
 	}
 	if p := s.Endpoints.ContainerPath; p != "" && !strings.HasPrefix(p, "/") {
 		bad("endpoints.container_path: want a path that starts with /, got %q", p)
+	}
+	for _, f := range []struct {
+		key  string
+		port int
+	}{{"imds_port", s.Faces.IMDSPort}, {"container_port", s.Faces.ContainerPort}} {
+		if f.port < 0 || f.port > 65535 {
+			bad("faces.%s: want a port from 1 to 65535, or 0 for none, got %d", f.key, f.port)
+		}
+	}
+	if p := s.Faces.IMDSPort; p != 0 && p == s.Faces.ContainerPort {
+		bad("faces: both are on port %d", p)
 	}
 	for i, u := range s.Users {
 		if u.Name == "" {

@@ -81,6 +81,8 @@ func TestParseErrors(t *testing.T) {
 		{"endpoint", "[endpoints]\nsts = \"sts.us-east-1.amazonaws.com\"\n", []string{"endpoints.sts: want http"}},
 		{"endpoint query", "[endpoints]\nsts = \"https://h/?a=b\"\n", []string{"endpoints.sts: want no user"}},
 		{"container path", "[endpoints]\ncontainer_path = \"creds\"\n", []string{"endpoints.container_path"}},
+		{"port", "[faces]\nimds_port = 70000\n", []string{"faces.imds_port: want a port"}},
+		{"one port for both", "[faces]\nimds_port = 937\n", []string{"both are on port 937"}},
 		{"nameless user", "[[user]]\nhome = \"/root\"\n", []string{"user 1: name is missing"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
