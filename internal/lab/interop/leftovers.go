@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nbidentityd/nbidentityd/internal/lab"
+	"github.com/nbidentityd/nbidentityd/internal/lab/interop/clients"
 )
 
 // leftover is what may already stand in a home's ~/.aws. The cases and what
@@ -52,11 +53,11 @@ func readLeftovers(dir string) ([]leftover, error) {
 // matrix is the trial of all leftovers: the homes in which they lie, and what
 // each client made of each.
 type matrix struct {
-	*stage
+	*session
 	want    string
 	cases   []leftover
 	homes   []*lab.Notebook // the same notebook with another home, one a case
-	clients []client
+	clients []clients.Client
 	results [][]outcome // of client, of case
 }
 
@@ -69,12 +70,12 @@ type outcome struct {
 
 // playLeftovers lets nbidentityd write its part into every leftover, lets the
 // quick clients call, and lets nbidentityd take its part out again.
-func (s *stage) playLeftovers(ctx context.Context, nb *lab.Notebook, want string, cases []leftover) error {
+func (s *session) playLeftovers(ctx context.Context, nb *lab.Notebook, want string, cases []leftover) error {
 	fmt.Printf("\nleftovers in ~/.aws, after nbidentityd install\n")
-	m := &matrix{stage: s, want: want, cases: cases}
+	m := &matrix{session: s, want: want, cases: cases}
 	before := s.failures
 	for _, c := range s.clients {
-		if c.quick && c.skip == "" {
+		if c.Quick && c.Skip == "" {
 			m.clients = append(m.clients, c)
 		}
 	}
@@ -155,12 +156,12 @@ func (m *matrix) run(ctx context.Context) error {
 			}
 			for _, home := range m.homes {
 				var o outcome
-				o.output, o.err = asUser(ctx, home, c.env, c.args...)
+				o.output, o.err = asUser(ctx, home, c.Env, c.Args...)
 				calls, err := trail.calls(ctx)
 				if err != nil {
 					return err
 				}
-				o.calls = slices.DeleteFunc(calls, func(r lab.Record) bool { return !strings.HasPrefix(agentOf(r), c.agent) })
+				o.calls = slices.DeleteFunc(calls, func(r lab.Record) bool { return !strings.HasPrefix(agentOf(r), c.Agent) })
 				m.results[i] = append(m.results[i], o)
 			}
 			return nil
@@ -174,7 +175,7 @@ func (m *matrix) run(ctx context.Context) error {
 func (m *matrix) print(total int) {
 	fmt.Printf("  %-30s", "")
 	for _, c := range m.clients {
-		fmt.Printf(" %-18s", c.name)
+		fmt.Printf(" %-18s", c.Name)
 	}
 	fmt.Println()
 	assigned, count := 0, map[string]int{}
@@ -194,7 +195,7 @@ func (m *matrix) print(total int) {
 	for i, c := range m.cases {
 		for j, client := range m.clients {
 			if o := m.results[j][i]; m.mark(c, o) == markFailed {
-				m.fail(o.output, "%s with %s: %v; calls: [%s]", client.name, c.name, o.err, describe(o.calls, m.want))
+				m.fail(o.output, "%s with %s: %v; calls: [%s]", client.Name, c.name, o.err, describe(o.calls, m.want))
 			}
 		}
 	}

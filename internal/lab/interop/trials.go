@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/nbidentityd/nbidentityd/internal/lab"
+	"github.com/nbidentityd/nbidentityd/internal/lab/interop/clients"
+	"github.com/nbidentityd/nbidentityd/internal/lab/interop/stage"
 )
 
 const (
@@ -34,14 +36,14 @@ func trials() []trial {
 			notebook: lab.Notebook{Name: "instance", UID: clientUID, Metadata: `{
 				"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb",
 				"ResourceName": "alice-nb"}`},
-			want: "alice-nb", platform: imdsAddress,
+			want: "alice-nb", platform: stage.IMDSAddress,
 		},
 		{
 			notebook: lab.Notebook{Name: "space", UID: clientUID, Metadata: `{
 				"AppType": "JupyterLab", "DomainId": "d-exampledomain", "SpaceName": "alice-space",
 				"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:app/d-exampledomain/alice-space/JupyterLab/default",
 				"ResourceName": "default"}`},
-			want: "alice", platform: containerAddress, app: "alice-lab",
+			want: "alice", platform: stage.ContainerAddress, app: "alice-lab",
 		},
 	}
 }
@@ -53,12 +55,12 @@ func (t trial) String() string {
 	return fmt.Sprintf("notebook instance %s, credentials at %s", t.want, t.platform)
 }
 
-// stage is where the trials play, and what they have come to.
-type stage struct {
+// session is one run of the trials and what it has come to.
+type session struct {
 	dir     string
 	lab     *lab.Lab
 	account *lab.Account
-	clients []client
+	clients []clients.Client
 
 	ran      map[string]bool // names of clients that ran
 	total    verdict
@@ -67,7 +69,7 @@ type stage struct {
 
 // fail notes what makes the run a failure and prints it at once, with the
 // output of the program that it is about.
-func (s *stage) fail(output []byte, format string, args ...any) {
+func (s *session) fail(output []byte, format string, args ...any) {
 	s.failures++
 	fmt.Printf("  FAILED: "+format+"\n", args...)
 	for line := range strings.Lines(strings.TrimSpace(string(output))) {
@@ -75,17 +77,14 @@ func (s *stage) fail(output []byte, format string, args ...any) {
 	}
 }
 
-// play is the second stage: it runs in namespaces of its own.
+// play runs on the stage, with everything laid out in dir.
 func play(ctx context.Context, dir, casesDir string) (err error) {
 	started := time.Now()
-	if err := checkOwn(); err != nil {
-		return err
-	}
 	leftovers, err := readLeftovers(casesDir) // before anything is mounted over it
 	if err != nil {
 		return err
 	}
-	s := &stage{dir: dir, lab: &lab.Lab{Bin: filepath.Join(dir, "bin"), Dir: filepath.Join(dir, "lab")}, ran: map[string]bool{}}
+	s := &session{dir: dir, lab: &lab.Lab{Bin: filepath.Join(dir, "bin"), Dir: filepath.Join(dir, "lab")}, ran: map[string]bool{}}
 	defer func() { err = errors.Join(err, s.lab.Close()) }()
 	if err := s.build(ctx); err != nil {
 		return err
@@ -116,32 +115,38 @@ func play(ctx context.Context, dir, casesDir string) (err error) {
 
 // build makes the network, starts AWS and makes its names and certificates
 // work.
-func (s *stage) build(ctx context.Context) (err error) {
-	if err := mounts(filepath.Join(s.lab.Dir, "tmp")); err != nil {
-		return err
+func (s *session) build(ctx context.Context) (err error) {
+	var notebooks []stage.Notebook
+	for _, t := range trials() {
+		notebooks = append(notebooks, stage.Notebook{Name: t.notebook.Name, Platform: t.platform})
 	}
-	if err := network(ctx, trials()); err != nil {
+	// What clients leave in /tmp lies in the lab and is searched for secrets.
+	if err := stage.Build(ctx, filepath.Join(s.lab.Dir, "tmp"), notebooks...); err != nil {
 		return err
 	}
 	ca := filepath.Join(s.dir, "trust", "ca.pem")
-	s.account, err = s.lab.StartAccount(ctx, "-allow-any", "-api", "", "-tls", apiAddress+":443", "-ca-file", ca,
-		"-imds", trials()[0].want+"="+imdsAddress+":80", "-container", containerAddress+":80",
+	s.account, err = s.lab.StartAccount(ctx, "-allow-any", "-api", "", "-tls", stage.APIAddress+":443", "-ca-file", ca,
+		"-imds", trials()[0].want+"="+stage.IMDSAddress+":80", "-container", stage.ContainerAddress+":80",
 		"-trail", filepath.Join(s.lab.Dir, "trail.jsonl"))
 	if err != nil {
 		return err
 	}
-	if err := trust(ctx, filepath.Join(s.dir, "trust"), ca); err != nil {
+	stores, err := clients.TrustStores()
+	if err != nil {
 		return err
 	}
-	s.clients, err = allClients(s.lab.Bin, ca)
+	if err := stage.Trust(ctx, filepath.Join(s.dir, "trust"), ca, stores); err != nil {
+		return err
+	}
+	s.clients, err = clients.All(s.lab.Bin, ca)
 	return err
 }
 
 // attend proves that an unattributed call would show, starts the daemon and
 // lets every client call.
-func (s *stage) attend(ctx context.Context, t trial) (*lab.Notebook, error) {
+func (s *session) attend(ctx context.Context, t trial) (*lab.Notebook, error) {
 	fmt.Printf("\n%s\n", t)
-	t.notebook.Enter = enter(t.notebook.Name)
+	t.notebook.Enter = stage.Enter(t.notebook.Name)
 	if t.app != "" {
 		t.notebook.Env = []string{"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=" + s.account.ContainerPaths[t.app]}
 	}
@@ -160,10 +165,10 @@ func (s *stage) attend(ctx context.Context, t trial) (*lab.Notebook, error) {
 		return nil, err
 	}
 	for _, c := range s.clients {
-		if c.skip != "" {
-			fmt.Printf("  %-18s skipped: %s\n", c.name, c.skip)
+		if c.Skip != "" {
+			fmt.Printf("  %-18s skipped: %s\n", c.Name, c.Skip)
 			if os.Getenv("CI") == "true" {
-				s.fail(nil, "%s: skipped in CI", c.name)
+				s.fail(nil, "%s: skipped in CI", c.Name)
 			}
 			continue
 		}
@@ -175,7 +180,7 @@ func (s *stage) attend(ctx context.Context, t trial) (*lab.Notebook, error) {
 }
 
 // prove makes a call before the daemon runs: the judge must object to it.
-func (s *stage) prove(ctx context.Context, nb *lab.Notebook, want string, trail *watch) error {
+func (s *session) prove(ctx context.Context, nb *lab.Notebook, want string, trail *watch) error {
 	out, err := asUser(ctx, nb, []string{"AWS_REGION=" + s.account.Region}, s.lab.Program("whoami"))
 	if err != nil {
 		return fmt.Errorf("a call before the daemon: %w\n%s", err, out)
@@ -192,9 +197,9 @@ func (s *stage) prove(ctx context.Context, nb *lab.Notebook, want string, trail 
 }
 
 // try runs one client and judges what it left in the trail.
-func (s *stage) try(ctx context.Context, nb *lab.Notebook, c client, want string, trail *watch) error {
-	out, ended := asUser(ctx, nb, c.env, c.args...)
-	if err := os.WriteFile(filepath.Join(s.lab.Dir, nb.Name, "client-"+fileName(c.name)+".log"), out, 0o644); err != nil {
+func (s *session) try(ctx context.Context, nb *lab.Notebook, c clients.Client, want string, trail *watch) error {
+	out, ended := asUser(ctx, nb, c.Env, c.Args...)
+	if err := os.WriteFile(filepath.Join(s.lab.Dir, nb.Name, "client-"+fileName(c.Name)+".log"), out, 0o644); err != nil {
 		return err
 	}
 	calls, err := trail.calls(ctx)
@@ -202,7 +207,7 @@ func (s *stage) try(ctx context.Context, nb *lab.Notebook, c client, want string
 		return err
 	}
 	v := judge(calls, want)
-	s.ran[c.name] = true
+	s.ran[c.Name] = true
 	s.total.add(v)
 	result := "all as " + want
 	switch {
@@ -215,14 +220,14 @@ func (s *stage) try(ctx context.Context, nb *lab.Notebook, c client, want string
 	if len(calls) > 0 {
 		agent = agentOf(calls[0])
 	}
-	fmt.Printf("  %-18s %-24s %-19s %s\n", c.name, agent, result, describe(calls, want))
+	fmt.Printf("  %-18s %-24s %-19s %s\n", c.Name, agent, result, describe(calls, want))
 	switch {
 	case ended != nil:
-		s.fail(out, "%s on %s: %v", c.name, nb.Name, ended)
+		s.fail(out, "%s on %s: %v", c.Name, nb.Name, ended)
 	case !v.good():
-		s.fail(out, "%s on %s: %s", c.name, nb.Name, v)
-	case !strings.HasPrefix(agent, c.agent):
-		s.fail(out, "%s on %s: its user agent is %s, not %s…", c.name, nb.Name, agent, c.agent)
+		s.fail(out, "%s on %s: %s", c.Name, nb.Name, v)
+	case !strings.HasPrefix(agent, c.Agent):
+		s.fail(out, "%s on %s: its user agent is %s, not %s…", c.Name, nb.Name, agent, c.Agent)
 	}
 	return nil
 }
@@ -239,7 +244,7 @@ func asUser(ctx context.Context, nb *lab.Notebook, env []string, args ...string)
 // searchSecrets stops everything and searches all that was written for every
 // secret that was issued. That the list of secrets is the right one shows in
 // the credentials that the daemon hands out.
-func (s *stage) searchSecrets(ctx context.Context, nb *lab.Notebook) error {
+func (s *session) searchSecrets(ctx context.Context, nb *lab.Notebook) error {
 	out, err := asUser(ctx, nb, nil, s.lab.Program("nbidentity"), "--socket", nb.Socket(), "credentials")
 	if err != nil {
 		return fmt.Errorf("nbidentity credentials: %w", err)

@@ -1,11 +1,10 @@
-package main
+package stage
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,22 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The system's bundle, which Go, pyarrow and most of Debian use, and the one in
-// Debian's botocore.
-var bundles = []string{"/etc/ssl/certs/ca-certificates.crt", "/usr/lib/python3/dist-packages/botocore/cacert.pem"}
-
-// storeName is what Python packages call the bundle that they bring along.
-const storeName = "cacert.pem"
-
-// trust covers files of the machine, for this process's children, by copies
-// that lie in dir: the trust stores, with the throw-away authority added, and
-// /etc/hosts.
-func trust(ctx context.Context, dir, authority string) error {
+// Trust covers files of the machine, for this process's children, by copies
+// that lie in dir: the PEM bundles stores and Java's, with the authority's
+// certificate added, and /etc/hosts, in which AWS's names lead to APIAddress.
+func Trust(ctx context.Context, dir, authority string, stores []string) error {
 	ca, err := os.ReadFile(authority)
-	if err != nil {
-		return err
-	}
-	stores, err := trustStores()
 	if err != nil {
 		return err
 	}
@@ -46,36 +34,6 @@ func trust(ctx context.Context, dir, authority string) error {
 		return err
 	}
 	return c.java(ctx, authority)
-}
-
-// trustStores lists the PEM bundles that are there: the system's, and every
-// one in the virtual environment (CLI v1 has its own botocore).
-func trustStores() ([]string, error) {
-	var found []string
-	for _, path := range bundles {
-		if _, err := os.Stat(path); err == nil {
-			found = append(found, path)
-		}
-	}
-	for _, p := range parts() {
-		if p.missing() != "" {
-			continue
-		}
-		dir, err := p.dir()
-		if err != nil {
-			return nil, err
-		}
-		err = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-			if err == nil && entry.Name() == storeName && entry.Type().IsRegular() {
-				found = append(found, path)
-			}
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return found, nil
 }
 
 // cover makes copies of files and mounts them over the files.

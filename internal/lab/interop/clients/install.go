@@ -1,4 +1,4 @@
-package main
+package clients
 
 import (
 	"context"
@@ -21,13 +21,13 @@ import (
 // readable by everybody, as the clients do not run as root.
 const cacheRoot = "/var/cache/nbidentityd-interop"
 
-//go:embed clients
-var clientFiles embed.FS
+//go:embed python js java
+var files embed.FS
 
-// part is one language's clients: the files under clients/NAME, and how they
-// become something that runs.
+// part is one language's clients: the files in the directory of that name, and
+// how they become something that runs.
 type part struct {
-	name     string
+	name     string     // of its directory
 	tools    []string   // programs of the machine, without which it is skipped
 	commands [][]string // run in the part's directory
 }
@@ -83,21 +83,20 @@ func (p part) dir() (string, error) {
 }
 
 func (p part) eachFile(do func(name string, data []byte) error) error {
-	dir := "clients/" + p.name
-	return fs.WalkDir(clientFiles, dir, func(path string, entry fs.DirEntry, err error) error {
+	return fs.WalkDir(files, p.name, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		data, err := clientFiles.ReadFile(path)
+		data, err := files.ReadFile(path)
 		if err != nil {
 			return err
 		}
-		return do(strings.TrimPrefix(path, dir+"/"), data)
+		return do(strings.TrimPrefix(path, p.name+"/"), data)
 	})
 }
 
-// install makes every part whose tools are there, once for each set of pins.
-func install(ctx context.Context) error {
+// Install makes every part whose tools are there, once for each set of pins.
+func Install(ctx context.Context) error {
 	if err := os.MkdirAll(cacheRoot, 0o755); err != nil {
 		return err
 	}

@@ -1,0 +1,98 @@
+// Package stage is a machine of its own for trials, within the one at hand:
+// notebooks whose network holds nothing but AWS and the platform's address for
+// credentials, all served by the same process's namespace, and files of the
+// system replaced for its children alone.
+//
+// It is made of namespaces that have no name. The kernel takes them away with
+// their last process, and all processes with their first, so nothing is left
+// behind by a failure or a signal. What it does not do: confine anybody. Its
+// processes are root's and share the machine's files.
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// tools are what a stage is built with.
+var tools = []string{"ip", "nsenter", "setpriv"}
+
+// Lacking says why there can be no stage here.
+type Lacking struct{ Reason string }
+
+func (l Lacking) Error() string { return l.Reason }
+
+// Possible returns a Lacking without root or the tools.
+func Possible() error {
+	if os.Geteuid() != 0 {
+		return Lacking{"needs root: it makes namespaces and runs clients as another user"}
+	}
+	for _, tool := range tools {
+		if _, err := exec.LookPath(tool); err != nil {
+			return Lacking{"needs the program " + tool + " (Debian: iproute2, util-linux)"}
+		}
+	}
+	return nil
+}
+
+// Start runs this program again with these arguments in namespaces of its own,
+// until it ends or, after ctx has, is ended. As their first process it takes
+// all others with it when it ends, and it ends with us. The program's failure
+// is an *exec.ExitError; where the kernel refuses namespaces, the error is
+// Lacking.
+func Start(ctx context.Context, args ...string) error {
+	runtime.LockOSThread() // Pdeathsig means the thread that starts the process
+	defer runtime.UnlockOSThread()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &unix.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID,
+		Pdeathsig:  unix.SIGKILL,
+	}
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
+	cmd.WaitDelay = 20 * time.Second
+	err := cmd.Run()
+	if errors.Is(err, unix.EPERM) {
+		return Lacking{"needs namespaces: " + err.Error()}
+	}
+	return err
+}
+
+// Build makes this process, which Start has started, the AWS of these
+// notebooks. tmp becomes /tmp.
+func Build(ctx context.Context, tmp string, notebooks ...Notebook) error {
+	if err := checkOwn(); err != nil {
+		return err
+	}
+	if err := mounts(tmp); err != nil {
+		return err
+	}
+	return network(ctx, notebooks)
+}
+
+// mounts makes this process's view of the files its own: what it mounts is seen
+// by its children alone. Names of namespaces go to a /run of its own, and what
+// programs leave in /tmp is found in tmp.
+func mounts(tmp string) error {
+	for _, m := range []struct {
+		source, target, kind string
+		flags                uintptr
+	}{
+		{"", "/", "", unix.MS_REC | unix.MS_PRIVATE},
+		{"proc", "/proc", "proc", 0},
+		{"tmpfs", "/run", "tmpfs", 0},
+		{tmp, "/tmp", "", unix.MS_BIND},
+	} {
+		if err := unix.Mount(m.source, m.target, m.kind, m.flags, ""); err != nil {
+			return fmt.Errorf("mounting on %s: %w", m.target, err)
+		}
+	}
+	return nil
+}
