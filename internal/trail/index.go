@@ -25,11 +25,12 @@ type Index struct {
 	bases     map[string]*base // by access key
 	baseStart map[start]*base  // nil where two began in the same second
 
-	known     map[string]bool // names that something vouches for
-	notebooks map[string]bool // names that base credentials claimed
-	roles     map[string]bool // ARNs of the roles that notebooks run as
-	claims    map[string]bool // ids of the events that claimed
-	copies    map[string]bool // ids of the events that another account's copy replaces
+	names     map[string]string // of the source identities that occur
+	known     map[string]bool   // names that something vouches for
+	notebooks map[string]bool   // names that base credentials claimed
+	roles     map[string]bool   // ARNs of the roles that notebooks run as
+	claims    map[string]bool   // ids of the events that claimed
+	copies    map[string]bool   // ids of the events that another account's copy replaces
 
 	conflicts map[conflictID]*Conflict
 
@@ -83,7 +84,7 @@ func NewIndex(e *evidence.Evidence, cfg Config) *Index {
 		template: cfg.Template, evidence: e,
 		byKey: make(map[string]int32, len(e.Issues)), byStart: make(map[start][]int32, len(e.Issues)),
 		bases: make(map[string]*base), baseStart: make(map[start]*base),
-		known: make(map[string]bool), notebooks: make(map[string]bool), roles: make(map[string]bool), claims: make(map[string]bool),
+		names: make(map[string]string), known: make(map[string]bool), notebooks: make(map[string]bool), roles: make(map[string]bool), claims: make(map[string]bool),
 		copies:    make(map[string]bool),
 		conflicts: make(map[conflictID]*Conflict), openings: make(map[string][]opening),
 		jobs: make(map[string]*evidence.Job), streams: make(map[string]*evidence.Job),
@@ -98,6 +99,9 @@ func NewIndex(e *evidence.Evidence, cfg Config) *Index {
 	}
 	for i := range x.sessions {
 		x.judge(int32(i))
+	}
+	for source := range e.Sources {
+		x.names[source] = x.name(source)
 	}
 	x.addJobs()
 	x.addGrants()

@@ -203,11 +203,14 @@ func generic(session string) bool {
 // serviceMade reports whether a session name is one under which AWS hands credentials
 // to a machine: a notebook's base credentials, or a job's.
 func serviceMade(session string) bool {
-	return session == "SageMaker" || session == "GlueJobRunnerSession" || instanceSession.MatchString(session)
+	return session == "SageMaker" || session == "GlueJobRunnerSession" || strings.HasPrefix(session, "i-") && instanceSession.MatchString(session)
 }
 
 // name returns who a session name or source identity stands for.
 func (x *Index) name(s string) string {
+	if name, ok := x.names[s]; ok {
+		return name
+	}
 	if subject, ok := x.template.Parse(s); ok && subject.Name != "" {
 		return subject.Name
 	}
@@ -217,7 +220,7 @@ func (x *Index) name(s string) string {
 // personal returns who a source identity stands for, "" for one that Lake Formation
 // made up.
 func (x *Index) personal(source string) string {
-	if source == "" || lakeFormationSource.MatchString(source) {
+	if source == "" || strings.HasPrefix(source, "V2.") && lakeFormationSource.MatchString(source) {
 		return ""
 	}
 	return x.name(source)

@@ -482,7 +482,7 @@ func TestPublicTrail(t *testing.T) {
 	x := NewIndex(read.Evidence, Config{})
 	sessions, byKey, byStart, second, named := 0, 0, 0, 0, 0
 	for b := range read.Spool.Blocks() {
-		err := read.Spool.Read(b, func(c *calls.Call) {
+		err := read.Spool.Reader().Read(b, func(c *calls.Call) {
 			if c.Caller.Type != "AssumedRole" {
 				return
 			}

@@ -9,7 +9,9 @@
 package calls
 
 import (
+	"bytes"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/nbidentityd/nbidentityd/internal/trail/record"
 )
@@ -45,29 +47,30 @@ type Call struct {
 	Caller   Caller
 }
 
-// FromRecord copies what matters out of a record, in one piece of memory.
-func FromRecord(r *record.Record) Call {
+const (
+	fieldCount    = 20
+	resourceField = 5 // in the order of Call.strings
+)
+
+// views returns the fields of a record in the order of Call.strings, without the
+// resource.
+func views(r *record.Record) [fieldCount][]byte {
 	id := &r.Identity
-	views := [...][]byte{ // in the order of Call.strings
+	return [...][]byte{
 		r.EventSource, r.EventName, r.AWSRegion, r.SourceIPAddress, r.ErrorCode, nil, r.RecipientAccountID, r.EventID, r.SharedEventID,
 		id.Type, id.PrincipalID, id.ARN, id.AccountID, id.AccessKeyID, id.UserName, id.InvokedBy, id.Session.SourceIdentity, id.Session.IssuerARN, id.OnBehalfOf, id.InScopeOf,
 	}
-	length := 0
-	for _, view := range views {
-		length += len(view)
-	}
-	var text strings.Builder
-	text.Grow(length)
-	for _, view := range views {
-		text.Write(view)
-	}
-	rest := text.String()
+}
+
+// FromRecord copies what matters out of a record.
+func FromRecord(r *record.Record) Call {
 	c := Call{Time: r.Time}
-	c.Caller.Created = id.Session.Created
+	c.Caller.Created = r.Identity.Session.Created
+	fields := views(r)
 	for i, field := range c.strings() {
-		*field, rest = rest[:len(views[i])], rest[len(views[i]):]
+		*field = string(fields[i])
 	}
-	c.Resource = resource(r)
+	c.Resource = string(appendResource(nil, r))
 	return c
 }
 
@@ -95,38 +98,61 @@ func (c *Caller) Session() string {
 
 const maxResource = 300 // bytes
 
-// resource says what a call was made upon: for S3 the object, otherwise the first ARN
-// that the record lists, otherwise the parameter whose name looks most like it.
-func resource(r *record.Record) string {
-	if string(r.EventSource) == "s3.amazonaws.com" {
-		if bucket := record.String(r.RequestParameters, "bucketName"); bucket != "" {
-			return clip("s3://" + bucket + "/" + record.String(r.RequestParameters, "key"))
+// appendResource appends what a call was made upon: for S3 the object, otherwise the
+// first ARN that the record lists, otherwise the parameter whose name looks most like
+// it.
+func appendResource(dst []byte, r *record.Record) []byte {
+	s3 := string(r.EventSource) == "s3.amazonaws.com"
+	if !s3 {
+		if arn := listedARN(r.Resources); arn != nil {
+			return clip(record.AppendString(dst, arn))
 		}
 	}
-	for element := range record.Elements(r.Resources) {
-		if arn := record.String(element, "ARN"); arn != "" {
-			return clip(arn)
-		}
-	}
+	var bucket, object []byte
 	var byRank [3][]byte
 	for key, value := range record.Fields(r.RequestParameters) {
+		switch {
+		case s3 && string(key) == "bucketName":
+			bucket = value
+		case s3 && string(key) == "key":
+			object = value
+		}
 		if rank := rankOf(key); rank >= 0 && len(value) > 2 && value[0] == '"' && byRank[rank] == nil {
 			byRank[rank] = value
 		}
 	}
-	for _, value := range byRank {
-		if value != nil {
-			return clip(record.String(value))
+	if bucket != nil {
+		dst = record.AppendString(append(dst, "s3://"...), bucket)
+		return clip(record.AppendString(append(dst, '/'), object))
+	}
+	if s3 {
+		if arn := listedARN(r.Resources); arn != nil {
+			return clip(record.AppendString(dst, arn))
 		}
 	}
-	return ""
+	for _, value := range byRank {
+		if value != nil {
+			return clip(record.AppendString(dst, value))
+		}
+	}
+	return dst
+}
+
+// listedARN returns the JSON text of the first ARN in a record's resources.
+func listedARN(resources []byte) []byte {
+	for element := range record.Elements(resources) {
+		if arn := record.Raw(element, "ARN"); len(arn) > 2 {
+			return arn
+		}
+	}
+	return nil
 }
 
 // rankOf says how much a parameter's name looks like that of the thing called upon:
 // 0 is most, -1 not at all.
 func rankOf(key []byte) int {
 	has := func(suffix string) bool {
-		return len(key) >= len(suffix) && strings.EqualFold(string(key[len(key)-len(suffix):]), suffix)
+		return len(key) >= len(suffix) && bytes.EqualFold(key[len(key)-len(suffix):], []byte(suffix))
 	}
 	switch {
 	case string(key) == "roleArn" || string(key) == "kmsKeyArn": // what is used, not what is called upon
@@ -143,9 +169,16 @@ func rankOf(key []byte) int {
 	return -1
 }
 
-func clip(s string) string {
-	if len(s) > maxResource {
-		return strings.ToValidUTF8(s[:maxResource], "") + "…"
+func clip(text []byte) []byte {
+	if len(text) <= maxResource {
+		return text
 	}
-	return s
+	text = text[:maxResource]
+	for len(text) > maxResource-utf8.UTFMax && !utf8.RuneStart(text[len(text)-1]) {
+		text = text[:len(text)-1]
+	}
+	if len(text) > 0 && text[len(text)-1] >= utf8.RuneSelf {
+		text = text[:len(text)-1]
+	}
+	return append(text, "…"...)
 }

@@ -5,14 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/s2"
+
+	"github.com/nbidentityd/nbidentityd/internal/trail/record"
 )
 
 const (
-	// MemoryLimit is how many bytes of compressed calls stay in memory.
-	MemoryLimit = 32 << 20
+	// MemoryLimit is how many bytes of compressed calls stay in memory: those of
+	// about a hundred thousand calls.
+	MemoryLimit = 8 << 20
 
 	blockSize = 512 << 10 // of calls before compression
 )
@@ -78,6 +82,7 @@ func (s *Spool) add(compressed []byte) error {
 type Writer struct {
 	spool             *Spool
 	plain, compressed []byte
+	resource          []byte
 }
 
 // Writer returns a writer. What it was given is in the spool after Flush.
@@ -87,12 +92,34 @@ func (s *Spool) Writer() *Writer {
 
 // Add puts a call into the spool.
 func (w *Writer) Add(c *Call) error {
-	w.plain = binary.AppendVarint(w.plain, c.Time)
-	w.plain = binary.AppendVarint(w.plain, c.Caller.Created)
+	w.numbers(c.Time, c.Caller.Created)
 	for _, field := range c.strings() {
 		w.plain = binary.AppendUvarint(w.plain, uint64(len(*field)))
 		w.plain = append(w.plain, *field...)
 	}
+	return w.flushWhenFull()
+}
+
+// AddRecord puts the call that a record is of into the spool, as Add does with that
+// of FromRecord.
+func (w *Writer) AddRecord(r *record.Record) error {
+	w.numbers(r.Time, r.Identity.Session.Created)
+	fields := views(r)
+	w.resource = appendResource(w.resource[:0], r)
+	fields[resourceField] = w.resource
+	for _, field := range fields {
+		w.plain = binary.AppendUvarint(w.plain, uint64(len(field)))
+		w.plain = append(w.plain, field...)
+	}
+	return w.flushWhenFull()
+}
+
+func (w *Writer) numbers(at, created int64) {
+	w.plain = binary.AppendVarint(w.plain, at)
+	w.plain = binary.AppendVarint(w.plain, created)
+}
+
+func (w *Writer) flushWhenFull() error {
 	if len(w.plain) < blockSize {
 		return nil
 	}
@@ -113,7 +140,7 @@ func (w *Writer) Flush() error {
 }
 
 // strings lists the fields in the order in which they are kept.
-func (c *Call) strings() [20]*string {
+func (c *Call) strings() [fieldCount]*string {
 	id := &c.Caller
 	return [...]*string{
 		&c.Service, &c.Action, &c.Region, &c.Address, &c.Error, &c.Resource, &c.Account, &c.ID, &c.SharedID,
@@ -124,22 +151,31 @@ func (c *Call) strings() [20]*string {
 // Blocks is the number of blocks to read.
 func (s *Spool) Blocks() int { return len(s.blocks) }
 
+// Reader reads calls back; each goroutine has its own.
+type Reader struct {
+	spool         *Spool
+	stored, plain []byte
+}
+
+// Reader returns a reader. All writers must have been flushed.
+func (s *Spool) Reader() *Reader { return &Reader{spool: s} }
+
 // Read calls f with each call of a block. The call is f's until f returns; its strings
-// hold on to the memory of the whole block, so what is kept wants cloning. Several
-// goroutines may read once all writers are flushed.
-func (s *Spool) Read(number int, f func(*Call)) error {
-	b := s.blocks[number]
+// hold on to the memory of the whole block, so what is kept wants cloning.
+func (r *Reader) Read(number int, f func(*Call)) error {
+	b := r.spool.blocks[number]
 	if b.bytes == nil {
-		b.bytes = make([]byte, b.length)
-		if _, err := s.file.ReadAt(b.bytes, b.at); err != nil {
+		r.stored = slices.Grow(r.stored[:0], b.length)[:b.length]
+		b.bytes = r.stored
+		if _, err := r.spool.file.ReadAt(b.bytes, b.at); err != nil {
 			return fmt.Errorf("reading calls back: %w", err)
 		}
 	}
-	plain, err := s2.Decode(nil, b.bytes)
-	if err != nil {
+	var err error
+	if r.plain, err = s2.Decode(r.plain[:cap(r.plain)], b.bytes); err != nil {
 		return fmt.Errorf("reading calls back: %w", err)
 	}
-	for text, c := string(plain), (Call{}); len(text) > 0; {
+	for text, c := string(r.plain), (Call{}); len(text) > 0; {
 		if text, err = c.decode(text); err != nil {
 			return err
 		}

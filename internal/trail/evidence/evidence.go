@@ -133,23 +133,49 @@ func Merge(collectors ...*Collector) *Evidence {
 	return all
 }
 
-// Add takes what a record says; c is the same record as a call.
-func (k *Collector) Add(r *record.Record, c *calls.Call) {
-	if source := c.Caller.Source; source != "" && !k.found.Sources[source] {
-		k.found.Sources[k.keep(source)] = true
+// Add takes what a record says.
+func (k *Collector) Add(r *record.Record) {
+	if source := r.Identity.Session.SourceIdentity; len(source) > 0 && !k.found.Sources[string(source)] {
+		k.found.Sources[k.keep(string(source))] = true
 	}
-	switch c.Service {
+	take := k.taker(r)
+	if take == nil {
+		return
+	}
+	c := calls.FromRecord(r)
+	take(r, &c)
+}
+
+// taker returns what takes records of that service and action, nil for most.
+func (k *Collector) taker(r *record.Record) func(*record.Record, *calls.Call) {
+	switch string(r.EventSource) {
 	case "sts.amazonaws.com":
-		k.issue(r, c)
+		switch string(r.EventName) {
+		case "AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot", "GetSessionToken", "GetFederationToken":
+			return k.issue
+		}
 	case "sagemaker.amazonaws.com":
-		k.sagemaker(r, c)
+		switch string(r.EventName) {
+		case "CreatePresignedNotebookInstanceUrl", "CreatePresignedDomainUrl":
+			return k.opening
+		}
+		if _, ok := jobs[string(r.EventName)]; ok {
+			return k.job
+		}
 	case "athena.amazonaws.com":
-		k.query(r, c)
+		if string(r.EventName) == "StartQueryExecution" {
+			return k.query
+		}
 	case "lakeformation.amazonaws.com":
-		k.grant(r, c)
+		if string(r.EventName) == "GetDataAccess" {
+			return k.grant
+		}
 	case "logs.amazonaws.com":
-		k.stream(r, c)
+		if string(r.EventName) == "CreateLogStream" {
+			return k.stream
+		}
 	}
+	return nil
 }
 
 // keep returns s in memory that is shared by all equal strings.
@@ -179,11 +205,6 @@ func (k *Collector) caller(c *calls.Call) *calls.Caller {
 }
 
 func (k *Collector) issue(r *record.Record, c *calls.Call) {
-	switch c.Action {
-	case "AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot", "GetSessionToken", "GetFederationToken":
-	default:
-		return
-	}
 	issue := Issue{
 		At: c.Time, Address: k.keep(c.Address), ID: strings.Clone(c.ID),
 		Key:    record.String(r.ResponseElements, "credentials", "accessKeyId"),
@@ -217,44 +238,38 @@ var jobs = map[string]struct{ kind, name, arn string }{
 	"StartPipelineExecution":        {"pipeline", "pipelineName", "pipelineExecutionArn"},
 }
 
-func (k *Collector) sagemaker(r *record.Record, c *calls.Call) {
+func (k *Collector) job(r *record.Record, c *calls.Call) {
 	if c.Error != "" {
 		return
 	}
-	opening := Opening{At: c.Time, ID: strings.Clone(c.ID)}
-	switch c.Action {
-	case "CreatePresignedNotebookInstanceUrl":
-		opening.Name = record.String(r.RequestParameters, "notebookInstanceName")
-	case "CreatePresignedDomainUrl":
-		opening.Name = record.String(r.RequestParameters, "userProfileName")
-	default:
-		job, ok := jobs[c.Action]
-		if !ok {
-			return
-		}
-		name := record.String(r.RequestParameters, job.name)
-		if job.kind == "pipeline" && name == "" {
-			name = record.String(r.RequestParameters, "pipelineExecutionDisplayName")
-		}
-		role := record.String(r.RequestParameters, "roleArn")
-		if role == "" {
-			role = record.String(r.RequestParameters, "trainingJobDefinition", "roleArn")
-		}
-		k.found.Jobs = append(k.found.Jobs, Job{
-			At: c.Time, Kind: job.kind, Name: name, ARN: record.String(r.ResponseElements, job.arn), Role: k.keep(role), Caller: k.caller(c), ID: opening.ID,
-		})
-		return
+	is := jobs[c.Action]
+	name := record.String(r.RequestParameters, is.name)
+	if name == "" {
+		name = record.String(r.RequestParameters, "pipelineExecutionDisplayName")
 	}
-	if opening.Name != "" {
-		opening.Name, opening.Caller = k.keep(opening.Name), k.caller(c)
-		k.found.Openings = append(k.found.Openings, opening)
+	role := record.String(r.RequestParameters, "roleArn")
+	if role == "" {
+		role = record.String(r.RequestParameters, "trainingJobDefinition", "roleArn")
+	}
+	k.found.Jobs = append(k.found.Jobs, Job{
+		At: c.Time, Kind: is.kind, Name: name, ARN: record.String(r.ResponseElements, is.arn), Role: k.keep(role), Caller: k.caller(c), ID: strings.Clone(c.ID),
+	})
+}
+
+func (k *Collector) opening(r *record.Record, c *calls.Call) {
+	name := record.String(r.RequestParameters, "notebookInstanceName")
+	if c.Action == "CreatePresignedDomainUrl" {
+		name = record.String(r.RequestParameters, "userProfileName")
+	}
+	if c.Error == "" && name != "" {
+		k.found.Openings = append(k.found.Openings, Opening{At: c.Time, Name: k.keep(name), Caller: k.caller(c), ID: strings.Clone(c.ID)})
 	}
 }
 
 // stream takes the call by which a job's session opens its log, of which the name
 // begins with that of the job: /aws/sagemaker/TrainingJobs, job/algo-1-1234.
 func (k *Collector) stream(r *record.Record, c *calls.Call) {
-	if c.Action != "CreateLogStream" || c.Caller.Key == "" || !strings.HasPrefix(record.String(r.RequestParameters, "logGroupName"), "/aws/sagemaker/") {
+	if c.Caller.Key == "" || !strings.HasPrefix(record.String(r.RequestParameters, "logGroupName"), "/aws/sagemaker/") {
 		return
 	}
 	job, _, found := strings.Cut(record.String(r.RequestParameters, "logStreamName"), "/")
@@ -267,7 +282,7 @@ const maxText = 2000 // bytes of a query's text that are kept
 
 func (k *Collector) query(r *record.Record, c *calls.Call) {
 	id := record.String(r.ResponseElements, "queryExecutionId")
-	if c.Action != "StartQueryExecution" || id == "" {
+	if id == "" {
 		return
 	}
 	text := record.String(r.RequestParameters, "queryString")
@@ -283,7 +298,7 @@ func (k *Collector) query(r *record.Record, c *calls.Call) {
 var queryID = regexp.MustCompile(`(?i)queryId["']?\s*[:=]\s*["']?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})`)
 
 func (k *Collector) grant(r *record.Record, c *calls.Call) {
-	if c.Action != "GetDataAccess" || c.Error != "" {
+	if c.Error != "" {
 		return
 	}
 	grant := Grant{

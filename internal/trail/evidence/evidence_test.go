@@ -24,8 +24,7 @@ func collect(t *testing.T, text string) *Evidence {
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		call := calls.FromRecord(rec)
-		k.Add(rec, &call)
+		k.Add(rec)
 	}
 }
 

@@ -220,7 +220,6 @@ func (r *reader) take(rec *record.Record) error {
 	}
 	r.stats.Records++
 	r.progress.Records.Add(1)
-	call := calls.FromRecord(rec)
-	r.collector.Add(rec, &call)
-	return r.spool.Add(&call)
+	r.collector.Add(rec)
+	return r.spool.AddRecord(rec)
 }

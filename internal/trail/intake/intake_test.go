@@ -62,7 +62,7 @@ func TestReadCountsEverything(t *testing.T) {
 		var ids []string
 		cut := 0
 		for b := range trail.Spool.Blocks() {
-			if err := trail.Spool.Read(b, func(c *calls.Call) {
+			if err := trail.Spool.Reader().Read(b, func(c *calls.Call) {
 				if c.ID == "" {
 					cut++
 					return

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -10,11 +11,16 @@ import (
 // itself JSON text in a string, as Athena and CloudTrail Lake export it, is looked
 // into.
 func String(raw []byte, path ...string) string {
-	v := Raw(raw, path...)
-	if len(v) < 2 || v[0] != '"' {
-		return ""
+	return string(AppendString(nil, Raw(raw, path...)))
+}
+
+// AppendString appends to dst the string of which value is the JSON text, nothing if it
+// is no string.
+func AppendString(dst, value []byte) []byte {
+	if len(value) < 2 || value[0] != '"' {
+		return dst
 	}
-	return string(unquote(nil, v[1:len(v)-1]))
+	return unquote(dst, value[1:len(value)-1])
 }
 
 // Raw returns the JSON text of the value at a path of keys inside raw, nil when
@@ -91,6 +97,9 @@ func Elements(raw []byte) func(yield func(value []byte) bool) {
 // without its quotes, is src. What is not UTF-8 becomes U+FFFD, as in
 // encoding/json.
 func unquote(dst, src []byte) []byte {
+	if plain := bytes.IndexByte(src, '\\') < 0 && isASCII(src); plain {
+		return append(dst, src...)
+	}
 	for i := 0; i < len(src); {
 		c := src[i]
 		switch {
@@ -110,6 +119,15 @@ func unquote(dst, src []byte) []byte {
 		}
 	}
 	return dst
+}
+
+func isASCII(text []byte) bool {
+	for _, c := range text {
+		if c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // unescape reads what follows the backslash at i-1: the character and the index

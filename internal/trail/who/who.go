@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,8 @@ func Run(ctx context.Context, args []string, cfg Config) int {
 		fmt.Fprintf(cfg.Stderr, "who: %v\n", err)
 		return Usage
 	}
+	// Most of what is allocated is short-lived, and memory is promised to be little.
+	defer debug.SetGCPercent(debug.SetGCPercent(50))
 	found, err := run(ctx, o, cfg)
 	if err != nil {
 		fmt.Fprintf(cfg.Stderr, "who: %v\n", err)
@@ -140,13 +143,14 @@ func answer(ctx context.Context, index *trail.Index, read *intake.Trail, o *opti
 	for i := range parts {
 		p := newPart(index, o)
 		parts[i] = p
+		reader := read.Spool.Reader()
 		group.Go(func() error {
 			for {
 				b := int(next.Add(1)) - 1
 				if b >= read.Spool.Blocks() || ctx.Err() != nil {
 					return ctx.Err()
 				}
-				if err := read.Spool.Read(b, p.take); err != nil {
+				if err := reader.Read(b, p.take); err != nil {
 					return err
 				}
 			}
