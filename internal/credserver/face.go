@@ -51,13 +51,12 @@ func (f *face) gate(l net.Listener, containers bool, identify func(net.Conn) (ca
 // last connection is done or has been cut off.
 func (f *face) serve(ctx context.Context, g *gate, h http.Handler) error {
 	srv := &http.Server{
-		Handler:           h,
-		ConnContext:       withConn,
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      f.patience + answerTimeout,
-		IdleTimeout:       f.idle,
-		MaxHeaderBytes:    maxHeaderBytes,
+		Handler:        h,
+		ConnContext:    withConn,
+		ReadTimeout:    readTimeout, // of headers as well: one timer less
+		WriteTimeout:   f.patience + answerTimeout,
+		IdleTimeout:    f.idle,
+		MaxHeaderBytes: maxHeaderBytes,
 
 		DisableGeneralOptionsHandler: true, // it would answer before the peer check
 		ErrorLog:                     log.New(logWriter{&f.server.refusals}, "", 0),

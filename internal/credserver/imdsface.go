@@ -14,6 +14,10 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/credserver/passthrough"
 )
 
+// MarkHeader is a header of every answer of the IMDS face, with
+// IMDSConfig.Mark: by it the daemon tells its own answers from the platform's.
+const MarkHeader = "Nbidentity-Mark"
+
 // IMDSConfig says how the face of the instance metadata service behaves.
 type IMDSConfig struct {
 	// RoleName is what the list of roles holds; "" means "nbidentityd". SDKs
@@ -24,6 +28,8 @@ type IMDSConfig struct {
 	// must end with its context, and is asked for one path at a time. nil: no
 	// such path exists here.
 	Metadata func(ctx context.Context, path string) (body []byte, contentType string, status int, err error)
+	// Mark is sent as MarkHeader; "" sends none. It is no secret.
+	Mark string
 	// AllowV1 also answers requests without a token. Anything that can be made
 	// to fetch a URL can then be made to fetch credentials.
 	AllowV1 bool
@@ -101,6 +107,9 @@ func (s *Server) newIMDSFace(cfg IMDSConfig) *imdsFace {
 }
 
 func (f *imdsFace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if f.cfg.Mark != "" {
+		w.Header().Set(MarkHeader, f.cfg.Mark)
+	}
 	c := f.admitted(w, r)
 	if c == nil {
 		return
@@ -122,7 +131,7 @@ func (f *imdsFace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.refuse(w, r, http.StatusBadRequest, errBody)
 		return
 	}
-	if !f.hasToken(w, r, c.peer) {
+	if !f.hasToken(r, c.peer) {
 		f.refuse(w, r, http.StatusUnauthorized, errMetadataToken)
 		return
 	}
@@ -161,19 +170,12 @@ func (f *imdsFace) serveToken(w http.ResponseWriter, r *http.Request, c *conn) {
 }
 
 // hasToken reports whether r bears a good token, or needs none.
-func (f *imdsFace) hasToken(w http.ResponseWriter, r *http.Request, who caller) bool {
+func (f *imdsFace) hasToken(r *http.Request, who caller) bool {
 	values := r.Header[tokenHeader]
-	if len(values) == 0 {
-		return f.cfg.AllowV1
+	if len(values) != 1 {
+		return len(values) == 0 && f.cfg.AllowV1
 	}
-	if len(values) > 1 {
-		return false
-	}
-	left, ok := f.tokens.Left(values[0], who.bearer())
-	if ok {
-		w.Header().Set(ttlHeader, strconv.Itoa(int(left/time.Second)))
-	}
-	return ok
+	return f.tokens.Valid(values[0], who.bearer())
 }
 
 func (f *imdsFace) serveMetadata(w http.ResponseWriter, r *http.Request, who caller) {

@@ -101,10 +101,10 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 
 // answer writes a whole answer of known length.
 func answer(w http.ResponseWriter, status int, contentType string, body []byte) {
-	h := w.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	h.Set("Cache-Control", "no-store")
+	h := w.Header() // keys in their canonical form need no Set
+	h["Content-Type"] = []string{contentType}
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	h["Cache-Control"] = []string{"no-store"}
 	w.WriteHeader(status)
 	w.Write(body) // a caller that is gone is its own business
 }

@@ -1,22 +1,34 @@
 // Package credserver hands the credentials of one aws.CredentialsProvider to
 // the processes of this machine, and decides who may have them.
 //
-// Today's face is a unix socket with three paths: GET /v1/credentials (one
-// process-credentials JSON object and a newline), GET /v1/status (JSON, or
-// people's text for "Accept: text/plain") and GET /metrics (Prometheus).
+// It has three faces, each served on a listener of its own:
+//   - a unix socket (Serve): GET /v1/credentials (one process-credentials JSON
+//     object and a newline), GET /v1/status (JSON, or people's text for
+//     "Accept: text/plain") and GET /metrics (Prometheus);
+//   - container credentials on loopback (ServeContainer), with a token for each
+//     user (package authtoken);
+//   - the instance metadata service, version 2 (ServeIMDS), with the machine's
+//     own metadata passed through (package passthrough).
 //
 // It guarantees:
 //   - only root, the daemon's own uid and Config.AllowUIDs get an answer other
-//     than 403; the uid is the kernel's word (package peer), never the caller's;
+//     than 403; the uid is the kernel's word (packages peer and sockowner),
+//     never the caller's. Callers over TCP that the kernel cannot name are
+//     refused; IMDSConfig.AllowContainers makes an exception for those of other
+//     network namespaces, whose line in the log has their address and no uid;
 //   - a credential that is empty, without expiry or expired by the wall clock
 //     is never handed out, whatever the provider returns, and the expiry that
-//     is handed out is never later than the true one;
+//     is handed out is never later than the true one. One with so little life
+//     that its clients will ask at each call is handed out and counted;
 //   - each credential handed out has its line in the log before the first byte
-//     is sent, with uid, pid, program, face, end of the key id and expiry; no
-//     log line, metric or error holds a secret;
+//     is sent, with uid, face, end of the key id and expiry, and with pid and
+//     program (unix) or address (TCP); no log line, metric or error holds a
+//     secret;
+//   - a browser's page, a proxy and a name that was made to lead here (DNS
+//     rebinding) are refused at each request;
 //   - one uid cannot take another's place: connections are bounded, each
 //     allowed uid owns a share, and a share that is full drops its own oldest
-//     connection that has not asked yet. Slow and idle callers are cut off;
+//     connection that is not being answered. Slow and idle callers are cut off;
 //   - refusals are logged at a bounded rate, and what is left out is counted.
 //
 // It does not guarantee that a caller keeps the credential to itself, nor that
@@ -24,12 +36,19 @@
 // provider must answer from memory and respect its context: the server adds no
 // cache or deadline of its own around a provider that hangs.
 //
-// One connection carries one request: so each request has its own peer check
-// by the kernel and no idle connection occupies a place.
+// On the unix socket one connection carries one request: so each request has
+// its own peer check by the kernel. SDKs send the metadata service three on one
+// connection; over TCP the owner of a socket cannot change, so the check at its
+// start holds for all.
 //
-// It relies on what AWS documents for process credentials (AWS SDKs and Tools
-// Reference Guide, "Process credential provider"): Version is the number 1,
-// Expiration is ISO 8601, and a session without Expiration is never refreshed.
+// It relies on what AWS documents: for process credentials (AWS SDKs and Tools
+// Reference Guide, "Process credential provider") Version is the number 1,
+// Expiration is ISO 8601, and a session without Expiration is never refreshed;
+// for container credentials ("Container credential provider") the Authorization
+// header is the token file's content as it stands; for the metadata service (EC2
+// User Guide, "Use the Instance Metadata Service") a token lives 1 to 21600
+// seconds, its PUT echoes the time and is refused with X-Forwarded-For, and a
+// bad or missing token is answered 401.
 package credserver
 
 import (
@@ -51,8 +70,7 @@ import (
 
 // Limits of one connection.
 const (
-	headerTimeout   = 2 * time.Second
-	readTimeout     = 3 * time.Second
+	readTimeout     = 2 * time.Second // of a request
 	answerTimeout   = 3 * time.Second // to write, when there is something to say
 	tcpIdle         = 5 * time.Second // between an SDK's requests of one kind
 	shutdownTimeout = 5 * time.Second

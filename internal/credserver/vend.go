@@ -39,8 +39,8 @@ func (f *face) vend(ctx context.Context, who caller) (*credential, error) {
 // current asks the provider, which may take so long to have its first
 // credential, and checks what it says.
 func (s *Server) current(ctx context.Context, patience time.Duration) (*credential, error) {
-	waiting, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
+	waiting := &patientContext{Context: ctx, patience: patience}
+	defer waiting.cancel()
 	value, err := s.credentials.Retrieve(waiting)
 	if err != nil {
 		var coded coder
@@ -56,13 +56,15 @@ func (s *Server) current(ctx context.Context, patience time.Duration) (*credenti
 		}
 		s.rendered.Store(c)
 	}
-	// By the wall clock, as AWS judges it: a suspended machine's monotonic
-	// clock may have stood still.
-	if !c.expires.After(time.Now().Round(0)) {
+	if c.expired() {
 		return nil, &refusal{code: "expired", message: fmt.Sprintf("the last credential expired at %s and none has replaced it", c.expires.Format(time.RFC3339))}
 	}
 	return c, nil
 }
+
+// expired judges by the wall clock, as AWS does: a suspended machine's monotonic
+// clock may have stood still.
+func (c *credential) expired() bool { return !c.expires.After(time.Now().Round(0)) }
 
 // render checks what can be checked for the credential's whole life and lays
 // down its bytes.

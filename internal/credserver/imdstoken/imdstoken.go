@@ -15,14 +15,18 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"hash"
+	"sync"
 	"time"
 )
 
 // Issuer issues tokens. Its methods may be called concurrently.
 type Issuer struct {
-	key     [32]byte
 	started time.Time
+	hashes  sync.Pool // of hash.Hash with the key in it, which takes time
 }
+
+var encoding = base64.URLEncoding.Strict()
 
 const (
 	stampSize = 8 // nanoseconds of the issuer's life at which the token's ends
@@ -37,8 +41,10 @@ const Length = tokenSize / 3 * 4
 
 // New returns an issuer with a key of its own.
 func New() *Issuer {
+	key := make([]byte, 32)
+	rand.Read(key) // never fails: the runtime stops the program instead
 	i := &Issuer{started: time.Now()}
-	rand.Read(i.key[:]) // never fails: the runtime stops the program instead
+	i.hashes.New = func() any { return hmac.New(sha256.New, key) }
 	return i
 }
 
@@ -47,31 +53,33 @@ func (i *Issuer) Issue(bearer string, life time.Duration) string {
 	raw := make([]byte, headSize, tokenSize)
 	binary.BigEndian.PutUint64(raw, uint64(time.Since(i.started)+life))
 	rand.Read(raw[stampSize:])
-	return base64.URLEncoding.EncodeToString(i.mac(raw, raw, bearer))
+	return encoding.EncodeToString(i.mac(raw, raw, bearer))
 }
 
-// Left reports how long token still lives, and whether it is one of this
-// issuer's for this bearer that does.
-func (i *Issuer) Left(token, bearer string) (left time.Duration, ok bool) {
+// Valid reports whether token is one of this issuer's for this bearer and still
+// lives.
+func (i *Issuer) Valid(token, bearer string) bool {
+	var raw [tokenSize]byte
 	if len(token) != Length {
-		return 0, false
+		return false
 	}
-	raw, err := base64.URLEncoding.Strict().DecodeString(token)
-	if err != nil || len(raw) != tokenSize { // line breaks are skipped in decoding
-		return 0, false
+	n, err := encoding.Decode(raw[:], []byte(token))
+	if err != nil || n != tokenSize { // line breaks are skipped in decoding
+		return false
 	}
 	var mac [macSize]byte
 	if !hmac.Equal(raw[headSize:], i.mac(mac[:0], raw[:headSize], bearer)) {
-		return 0, false
+		return false
 	}
-	left = time.Duration(binary.BigEndian.Uint64(raw)) - time.Since(i.started)
-	return left, left > 0
+	return time.Duration(binary.BigEndian.Uint64(raw[:])) > time.Since(i.started)
 }
 
 // mac appends the MAC of head and bearer. The head's length is fixed, so no two
 // pairs are the same bytes.
 func (i *Issuer) mac(to, head []byte, bearer string) []byte {
-	h := hmac.New(sha256.New, i.key[:])
+	h := i.hashes.Get().(hash.Hash)
+	defer i.hashes.Put(h)
+	h.Reset()
 	h.Write(head)
 	h.Write([]byte(bearer))
 	var sum [sha256.Size]byte
