@@ -91,6 +91,37 @@ func TestContainerRefuses(t *testing.T) {
 	}
 }
 
+// A token opens for its user, and for root, and for nobody who has got hold of it.
+func TestContainerOtherUID(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: to ask as another uid")
+	}
+	r := startContainer(t, Config{Credentials: &provider{value: good()}, AllowUIDs: []uint32{1500, 1501}}, 1500, 1501, 1502)
+	for _, tt := range []struct {
+		asks, token uint32
+		want        string
+	}{
+		{1500, 1500, "HTTP/1.1 200 "},
+		{1501, 1501, "HTTP/1.1 200 "},
+		{1501, 1500, "HTTP/1.1 403 "},
+		{1501, 0, "HTTP/1.1 403 "},
+		{1502, 1502, "HTTP/1.1 403 "}, // has a token and is not allowed
+		{1502, 1500, "HTTP/1.1 403 "},
+		{0, 1500, "HTTP/1.1 200 "}, // sudo keeps the variables
+	} {
+		before := r.vended()
+		got := childOf(t, tt.asks, childRequest+"="+r.addr, "REQUEST=GET "+ContainerPath+" HTTP/1.1\r\nHost: "+r.addr+
+			"\r\nConnection: close\r\nAuthorization: "+r.token(t, tt.token)+"\r\n\r\n")
+		if !strings.HasPrefix(got, tt.want) {
+			t.Errorf("uid %d with the token of %d: %.80q", tt.asks, tt.token, got)
+		}
+		lines := r.logs.FilterMessage("credentials vended").All()[before:]
+		if ok := tt.want == "HTTP/1.1 200 "; ok != (len(lines) == 1) || ok && lines[0].ContextMap()["uid"] != tt.asks {
+			t.Errorf("uid %d with the token of %d: log %v", tt.asks, tt.token, lines)
+		}
+	}
+}
+
 // Each start has its own tokens.
 func TestContainerTokensRotate(t *testing.T) {
 	first := startContainer(t, Config{Credentials: &provider{value: good()}})

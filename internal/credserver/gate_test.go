@@ -69,3 +69,61 @@ func TestGateShares(t *testing.T) {
 		t.Errorf("%v connections counted, want %v", got, want)
 	}
 }
+
+// A kept connection is quiet again after its answer, behind those that came
+// meanwhile, and makes room when nobody has been quiet for longer.
+func TestGateKeptConnections(t *testing.T) {
+	g := newGate(nil, []uint32{1000}, false, 0)
+	enter := func() (c, evicted *conn) {
+		ours, theirs := net.Pipe()
+		theirs.Close()
+		return g.admit(ours, caller{uid: 1000})
+	}
+	conns := make([]*conn, minShare)
+	for i := range conns {
+		conns[i], _ = enter()
+	}
+	conns[0].asked()
+	conns[0].answered()
+	conns[1].answered() // was refused: keeps its turn
+	for _, want := range append(conns[1:], conns[0]) {
+		if c, evicted := enter(); c == nil || evicted != want {
+			t.Fatalf("evicted %p, want %p", evicted, want)
+		}
+	}
+	conns[0].answered() // is gone
+	if n := g.shares[1000].quiet.Len(); n != minShare {
+		t.Errorf("%d quiet connections", n)
+	}
+	g.dropIdle()
+	if sh := g.shares[1000]; sh.open != 0 || sh.quiet.Len() != 0 {
+		t.Errorf("%d open, %d quiet", sh.open, sh.quiet.Len())
+	}
+}
+
+// Containers have a share of their own if they are allowed, else that of all
+// strangers; hidden local callers never have the containers'.
+func TestGateContainers(t *testing.T) {
+	for _, allowed := range []bool{false, true} {
+		g := newGate(nil, []uint32{0}, allowed, 0)
+		for _, tt := range []struct {
+			who  caller
+			want bool
+		}{
+			{caller{uid: noUID, outside: true}, allowed},
+			{caller{uid: noUID}, false},
+			{caller{uid: 1000}, false},
+			{caller{uid: 0}, true},
+		} {
+			ours, theirs := net.Pipe()
+			theirs.Close()
+			if c, _ := g.admit(ours, tt.who); c == nil || c.allowed != tt.want {
+				t.Errorf("containers %v, %+v: %+v", allowed, tt.who, c)
+			}
+		}
+		g.dropIdle()
+		if g.others.open != 0 || allowed && g.containers.open != 0 {
+			t.Errorf("containers %v: places left taken", allowed)
+		}
+	}
+}

@@ -458,21 +458,31 @@ func TestChild(t *testing.T) {
 	if path == "" {
 		t.Skip("is the child of another test")
 	}
+	if request := os.Getenv("REQUEST"); request != "" {
+		fmt.Print((&onTCP{addr: path}).bytes(t, request))
+		return
+	}
 	fmt.Print(raw(t, path, "GET "+os.Getenv("URL_PATH")+" HTTP/1.1\r\nHost: x\r\n\r\n"))
 }
 
 func asUID(t *testing.T, uid uint32, socket, url string) string {
 	t.Helper()
+	if os.Geteuid() == 0 {
+		if err := os.Chmod(filepath.Dir(socket), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return childOf(t, uid, childRequest+"="+socket, "URL_PATH="+url)
+}
+
+func childOf(t *testing.T, uid uint32, env ...string) string {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: to ask as another uid")
 	}
-	exe := copyOfTest(t)
-	if err := os.Chmod(filepath.Dir(socket), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe, "-test.run=^TestChild$")
+	cmd := exec.Command(copyOfTest(t), "-test.run=^TestChild$")
 	cmd.Dir = "/"
-	cmd.Env = []string{childRequest + "=" + socket, "URL_PATH=" + url, "GORACE=atexit_sleep_ms=1"}
+	cmd.Env = append(env, "GORACE=atexit_sleep_ms=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
