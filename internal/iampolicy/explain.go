@@ -4,34 +4,30 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/nbidentityd/nbidentityd/internal/iampolicy/proof"
 )
+
+// indent is where a row's text begins, and a little.
+const indent = "                      "
 
 // Explain writes the table of what the documents allow and deny, and the notes,
 // for people.
 func (s *Set) Explain(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s\n\n", s.Mode, s.Summary)
-	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	calls, possible := 0, 0
 	for _, r := range s.Rows {
 		calls += r.Calls
 		if r.Result == proof.Possible && r.Kind == proof.Abuse {
 			possible++
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s", r.Result, r.Kind, r.What)
-		if r.By != "" {
-			fmt.Fprintf(t, "  [%s]", r.By)
+		fmt.Fprintf(&b, "%-8s  %-8s  %s\n", r.Result, r.Kind, r.What)
+		for _, more := range []string{r.Note, r.By} {
+			if more != "" {
+				b.WriteString(Wrap(more, indent, indent) + "\n")
+			}
 		}
-		fmt.Fprintln(t)
-		if r.Note != "" {
-			fmt.Fprintf(t, "\t\t  %s\n", r.Note)
-		}
-	}
-	if err := t.Flush(); err != nil {
-		return err
 	}
 	fmt.Fprintf(&b, "\n%d calls, each decided with and without sts:RoleSessionName in the context of sts:SetSourceIdentity,\n"+
 		"with AdministratorAccess on every role under which people work. Abuses that stay possible: %d.\n", calls, possible)

@@ -166,6 +166,9 @@ type builder struct {
 	set   *Set
 	world proof.World
 	cases []proof.Case
+	// jobGuard are the statements of the guard policy of job roles: a job is a
+	// session off the notebook with whatever its role may.
+	jobGuard []statement
 }
 
 func (b *builder) note(format string, args ...any) {

@@ -12,11 +12,15 @@ import (
 func (b *builder) launcher() {
 	launchers := b.iamARN("role" + b.path + "*")
 	work := b.work
+	guard := []statement{denyEditing(launchers, work.String()),
+		{sid: "DenyPassingLaunchers", effect: "Deny", actions: []string{"iam:PassRole"}, resources: []string{launchers}},
+		denyOtherNotebooks()}
+	b.jobGuard = guard
 	b.set.Summary = fmt.Sprintf("%d launcher roles, one for each notebook instance, take their tagged name in role %s", len(b.names), work.Name)
 	if len(b.jobRoles) == 0 {
 		jobs := identity.RoleARN{Partition: b.partition, Account: b.account, Path: "/", Name: work.Name + "-jobs"}
 		b.role(Role{Name: jobs.Name, Path: jobs.Path, ARN: jobs.String(), Works: true, Description: "Role that notebooks pass to SageMaker jobs",
-			Trust: document(forSageMaker())})
+			Trust: document(forSageMaker()), Inline: []Policy{{guardName, document(guard...)}}})
 		b.jobCases(jobs.Name)
 		b.jobRoles = append(b.jobRoles, jobs)
 	} else {
@@ -36,15 +40,17 @@ func (b *builder) launcher() {
 		Inline: []Policy{
 			{policyName, document(statement{sid: "PassJobRoles", effect: "Allow", actions: []string{"iam:PassRole"}, resources: jobs,
 				conditions: []condition{when("StringEquals", "iam:PassedToService", sageMaker)}})},
-			{guardName, document(denyEditing(launchers, work.String()),
-				statement{sid: "DenyPassingLaunchers", effect: "Deny", actions: []string{"iam:PassRole"}, resources: []string{launchers}},
-				denyOtherNotebooks())},
+			{guardName, document(guard...)},
 		},
 	})
 	for _, n := range b.names {
 		b.launcherRole(n)
 	}
 	b.launcherCases()
+	job := proof.Caller{Role: b.jobRoles[0].Name, SourceIdentity: b.names[0].session}
+	b.try(proof.Abuse, proof.Denied, "a job retags or makes a launcher, passes one, or opens a notebook", "",
+		use(job, "iam:TagRole", b.made(b.names[0]).String()), use(job, "iam:CreateRole", b.iamARN("role"+b.path+"new")),
+		use(job, "iam:PassRole", b.made(b.names[0]).String(), "iam:PassedToService", sageMaker), use(job, "sagemaker:CreatePresignedNotebookInstanceUrl", "*"))
 	b.note("Give each notebook instance its launcher: aws sagemaker update-notebook-instance --notebook-instance-name NAME --role-arn arn:%s:iam::%s:role%s%sNAME, while it is stopped; and the daemon the work role: arn = %q under [role] in its settings.",
 		b.partition, b.account, b.path, b.prefix, work.String())
 	b.note("The tag %s of a launcher is the name. Whoever may tag roles under %s (iam:TagRole, iam:UntagRole), make roles there, pass them or change a notebook's role (sagemaker:UpdateNotebookInstance) decides who is who: keep that to administrators. The work role is denied it.", b.tag, b.path)
@@ -142,7 +148,8 @@ func tagText(tag string) string { return "${aws:PrincipalTag/" + tag + "}" }
 // jobs of named sessions need.
 func (b *builder) existingJobRoles() {
 	for _, r := range b.jobRoles {
-		b.role(Role{Name: r.Name, Path: r.Path, ARN: r.String(), Exists: true, Works: true, Description: "Role of SageMaker jobs", Trust: document(forSageMaker())})
+		b.role(Role{Name: r.Name, Path: r.Path, ARN: r.String(), Exists: true, Works: true, Description: "Role of SageMaker jobs", Trust: document(forSageMaker()),
+			Inline: []Policy{{guardName, document(b.jobGuard...)}}})
 		b.jobCases(r.Name)
 	}
 }
@@ -158,6 +165,7 @@ func (b *builder) downstream() {
 	if b.Mode != Launcher {
 		b.existingJobRoles()
 	}
+	b.note("The policies named %s deny the ways around the names: to sessions of administrators that work under these roles as well. PassRole to SageMaker is left for the roles of these documents only in the modes %s and %s: name every role that jobs use.", guardName, PerNotebook, PerProfile)
 	var replaced []string
 	for _, r := range b.set.Roles {
 		if r.Exists {

@@ -51,7 +51,8 @@ func (b *builder) selfRole(arn identity.RoleARN, names []name, guard ordered.Obj
 func (b *builder) self() {
 	arn := b.roles[0]
 	b.set.Summary = fmt.Sprintf("role %s assumes itself under the name of its notebook or user profile", arn.Name)
-	b.selfRole(arn, b.names, document(denyEditing(arn.String()), denyOtherNotebooks()),
+	b.jobGuard = []statement{denyEditing(arn.String()), denyOtherNotebooks()}
+	b.selfRole(arn, b.names, document(b.jobGuard...),
 		Role{Exists: true, Description: "Execution role that takes the name of its notebook"})
 
 	base := proof.Caller{Role: arn.Name}
@@ -86,6 +87,11 @@ func (b *builder) self() {
 			assume(base, arn.Name, one, two), assume(base, arn.Name, two, one))
 	}
 	b.workCases(arn.Name, arn.String(), sample(b.names[0]))
+	for _, r := range b.jobRoles {
+		job := proof.Caller{Role: r.Name, SourceIdentity: sample(b.names[0])}
+		b.try(proof.Abuse, proof.Denied, "a job with role "+r.Name+" edits the execution role, or opens a notebook", "",
+			use(job, "iam:UpdateAssumeRolePolicy", arn.String()), use(job, "sagemaker:CreatePresignedNotebookInstanceUrl", "*"))
+	}
 	b.note("If the Studio domain sets source identities (ExecutionRoleIdentityConfig=USER_PROFILE_NAME), its sessions cannot take a name by these documents: use mode %s.", StudioPropagation)
 	b.note("Jobs, endpoints and pipelines that use role %s keep working: SageMaker may set a source identity on it.", arn.Name)
 }
@@ -96,6 +102,10 @@ func (b *builder) perNotebook() {
 	var jobs []string
 	for _, r := range b.jobRoles {
 		jobs = append(jobs, r.String())
+	}
+	b.jobGuard = []statement{denyEditing(b.iamARN("role" + b.path + b.prefix + "*")), denyOtherNotebooks()}
+	if len(jobs) > 0 {
+		b.jobGuard = append(b.jobGuard, denyPassing(jobs...))
 	}
 	var own, other, foreign []proof.Try
 	for i, n := range b.names {
@@ -125,6 +135,12 @@ func (b *builder) perNotebook() {
 		use(session, "iam:PassRole", b.iamARN("role"+b.path+b.prefix+b.stranger()), "iam:PassedToService", sageMaker))
 	b.try(proof.Intended, proof.Allowed, "a session passes its own role to a job", "",
 		use(session, "iam:PassRole", first.String(), "iam:PassedToService", sageMaker))
+	for _, r := range b.jobRoles {
+		job := proof.Caller{Role: r.Name, SourceIdentity: b.names[0].session}
+		b.try(proof.Abuse, proof.Denied, "a job with role "+r.Name+" edits or passes a notebook's role, or opens a notebook", "",
+			use(job, "iam:UpdateAssumeRolePolicy", first.String()), use(job, "iam:PassRole", first.String(), "iam:PassedToService", sageMaker),
+			use(job, "sagemaker:CreatePresignedNotebookInstanceUrl", "*"))
+	}
 	b.note("Give each notebook instance its role: aws sagemaker update-notebook-instance --notebook-instance-name NAME --role-arn arn:%s:iam::%s:role%s%sNAME, while it is stopped.", b.partition, b.account, b.path, b.prefix)
 }
 

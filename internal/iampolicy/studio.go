@@ -33,6 +33,11 @@ func (p *plan) denyOtherStudios(key string) []statement {
 // propagation is for a domain that sets the profile's name as source identity.
 func (b *builder) propagation() {
 	b.set.Summary = fmt.Sprintf("domain %s sets the profile's name as source identity; the daemon takes the same name as session name", b.DomainID)
+	var arns []string
+	for _, arn := range b.roles {
+		arns = append(arns, arn.String())
+	}
+	b.jobGuard = slices.Concat([]statement{denyEditing(arns...)}, b.denyStudio(), b.denyOtherStudios("aws:SourceIdentity"))
 	for _, arn := range b.roles {
 		b.role(Role{
 			Name: arn.Name, Path: arn.Path, ARN: arn.String(), Exists: true, Works: true, Description: "Execution role of domain " + b.DomainID,
@@ -45,15 +50,28 @@ func (b *builder) propagation() {
 				when("StringLike", "aws:userid", "*:SageMaker"))...)...),
 			Inline: []Policy{
 				{policyName, document(append([]statement{mayAssume("NbIdentity", []string{assumeRole, setSource}, arn.String()), b.mayDiscover()}, b.mayFetch()...)...)},
-				{guardName, document(slices.Concat([]statement{denyEditing(arn.String())}, b.denyStudio(), b.denyOtherStudios("aws:SourceIdentity"))...)},
+				{guardName, document(b.jobGuard...)},
 			},
 		})
 		b.propagationCases(arn)
 	}
+	b.studioJobCases(b.roles[0].String())
 	b.note("The switch can only be turned while no app of the domain is InService or Pending: stop all apps of all profiles and spaces first. The shell script (format cli) checks this, deploys the trust policies before it turns the switch, and turns it off again with the word disable.")
 	b.note("SageMaker sets no source identity in shared spaces: their sessions stay without a name, and the person at the keyboard cannot be known.")
 	b.note("AWS documents the switch for Studio Classic. In a new space, look at the first CloudTrail records before you rely on it.")
 	b.note("Profiles with capitals in their names cannot open their own Studio from inside a notebook (SageMaker drops capitals in ARNs); from outside nothing changes.")
+}
+
+// studioJobCases are what jobs under a job role of the administrator may not.
+func (b *builder) studioJobCases(edited string) {
+	for _, r := range b.jobRoles {
+		job := proof.Caller{Role: r.Name, SourceIdentity: "alice"}
+		b.try(proof.Abuse, proof.Denied, "a job with role "+r.Name+" edits a role, the domain or a profile, or opens another profile's Studio", "",
+			use(job, "iam:UpdateAssumeRolePolicy", edited), use(job, "sagemaker:UpdateDomain", "*"),
+			use(job, "sagemaker:AddTags", b.sageMakerARN("user-profile/d-x/x")),
+			use(job, "sagemaker:CreatePresignedDomainUrl", b.sageMakerARN("user-profile/d-x/bob")),
+			use(proof.Caller{Role: r.Name}, "sagemaker:CreatePresignedDomainUrl", b.sageMakerARN("user-profile/d-x/bob")))
+	}
 }
 
 func (b *builder) propagationCases(arn identity.RoleARN) {
@@ -104,6 +122,7 @@ func (b *builder) perProfile() {
 		{sid: "DenyPassingProfileRoles", effect: "Deny", actions: []string{"iam:PassRole"}, resources: []string{all}},
 		denyEditing(all, shared.String()),
 	}, b.denyStudio()...)
+	b.jobGuard = slices.Concat([]statement{guard[1], guard[2]}, b.denyStudio(), b.denyOtherStudios("aws:SourceIdentity"))
 	if b.Propagated {
 		guard = append(guard, b.denyOtherStudios("aws:SourceIdentity")...)
 	}
@@ -122,6 +141,11 @@ func (b *builder) perProfile() {
 	}
 	b.profilePolicies(shared, all, made)
 	b.profileCases(shared)
+	b.studioJobCases(b.made(b.names[0]).String())
+	for _, r := range b.jobRoles {
+		b.try(proof.Abuse, proof.Denied, "a job with role "+r.Name+" gives a profile's role to another job", "",
+			use(proof.Caller{Role: r.Name, SourceIdentity: "alice"}, "iam:PassRole", b.made(b.names[0]).String(), "iam:PassedToService", sageMaker))
+	}
 	b.profileNotes(shared)
 }
 
@@ -181,8 +205,8 @@ func (b *builder) profilePolicies(shared identity.RoleARN, all string, made []st
 			conditions: []condition{when("Null", "aws:PrincipalTag/"+studioUserTag, "true")}},
 		statement{sid: "DenyRetaggingProfiles", effect: "Deny", actions: []string{"sagemaker:AddTags", "sagemaker:DeleteTags"}, resources: []string{b.sageMakerARN("user-profile/*")}})
 	b.set.Managed = append(b.set.Managed,
-		ManagedPolicy{Name: "NbIdentityProfile", ARN: b.iamARN("policy/NbIdentityProfile"), Description: "What every role of a user profile may and may not", Document: document(profile...), Roles: made},
-		ManagedPolicy{Name: "NbIdentityStudioUser", ARN: b.iamARN("policy/NbIdentityStudioUser"), Description: "For people: open the Studio profile whose studiouserid is theirs", Document: people})
+		ManagedPolicy{Name: "nbidentity-profile-" + shared.Name, ARN: b.iamARN("policy/nbidentity-profile-" + shared.Name), Description: "What every role of a user profile may and may not", Document: document(profile...), Roles: made},
+		ManagedPolicy{Name: "nbidentity-studio-user-" + shared.Name, ARN: b.iamARN("policy/nbidentity-studio-user-" + shared.Name), Description: "For people: open the Studio profile whose studiouserid is theirs", Document: people})
 }
 
 func (b *builder) profileCases(shared identity.RoleARN) {
@@ -306,7 +330,7 @@ func (b *builder) profileNotes(shared identity.RoleARN) {
 	b.note("Settings of the daemon: under [role], arn = %q. Session tags there are optional: each role carries its tags; if they are sent, they must have the role's values.", strings.Replace(b.made(name{name: "{name}"}).String(), b.account, "{account}", 1))
 	b.note("The published layout for Lake Formation attaches Deny sts:AssumeRole on every role to the profiles' roles. On the role that the daemon begins with, %s, it denies the daemon as well, and nothing is named. These documents cut the smallest hole: %s may assume roles called %s* and no other. Through that hole any base session can take any profile's role and name, unless the domain sets source identities (option propagated).", shared.Name, shared.Name, b.prefix)
 	b.note("The published Deny does not close what it seems to: it says nothing of iam:PassRole, which the same policy allows on every role, so a profile can give another profile's role to a job and work there as the other; and its sagemaker:AddTags on every resource lets people move the %s tag. Both are denied here.", studioUserTag)
-	b.note("In Lake Formation, grant tables and columns to the roles %s{name}. Tag each user profile with %s, and attach NbIdentityStudioUser to the people, whose own tag %s comes from the identity provider.", b.prefix, studioUserTag, studioUserTag)
+	b.note("In Lake Formation, grant tables and columns to the roles %s{name}. Tag each user profile with %s, and attach nbidentity-studio-user-%s to the people, whose own tag %s comes from the identity provider.", b.prefix, studioUserTag, shared.Name, studioUserTag)
 	if b.Propagated {
 		b.note("These documents need ExecutionRoleIdentityConfig=USER_PROFILE_NAME on the domain: see mode %s. Without it no profile's role can be taken.", StudioPropagation)
 	}

@@ -152,7 +152,7 @@ func (w World) try(t Try, everywhere bool) (allowed bool, by string, err error) 
 			context[strings.ToLower(k)] = v
 		}
 		d := iameval.EvaluateIdentity(caller.Policies, iameval.Request{Principal: caller.Principal, Action: t.Action, Resource: t.Resource, Context: context})
-		return d.Outcome == iameval.Allowed, denier("identity policy", d.Outcome, d.Sid), nil
+		return d.Outcome == iameval.Allowed, "by " + denier("the identity policy", d.Outcome, d.Sid), nil
 	}
 	target, ok := w[t.Target]
 	if !ok {
@@ -168,11 +168,11 @@ func (w World) try(t Try, everywhere bool) (allowed bool, by string, err error) 
 	case !refused:
 		return true, "", nil
 	case c.Refused == iameval.SideIdentity:
-		by = denier("identity policy", c.Outcome, c.Identity.Sid)
+		by = "by " + denier("the identity policy", c.Outcome, c.Identity.Sid)
 	case c.Refused == iameval.SideTrust:
-		by = denier("trust policy", c.Outcome, c.Trust.Sid)
+		by = "by " + denier("the trust policy", c.Outcome, c.Trust.Sid)
 	default:
-		by = string(c.Refused)
+		by = "by the " + string(c.Refused)
 	}
 	return false, by + ", on " + c.Action, nil
 }
@@ -181,7 +181,7 @@ func (w World) try(t Try, everywhere bool) (allowed bool, by string, err error) 
 // explains nothing in a table.
 func denier(side string, o iameval.Outcome, sid string) string {
 	if o == iameval.ExplicitDeny && sid != "" {
-		return side + " " + sid
+		return side + ", statement " + sid
 	}
 	return side
 }

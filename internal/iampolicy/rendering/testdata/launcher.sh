@@ -28,6 +28,11 @@
 # cannot run jobs: pass
 # arn:aws-us-gov:iam::111122223333:role/NotebookWork-jobs.
 #
+# The policies named nbidentity-guard deny the ways around the names: to
+# sessions of administrators that work under these roles as well. PassRole to
+# SageMaker is left for the roles of these documents only in the modes
+# per-notebook and per-profile: name every role that jobs use.
+#
 # Every role that a named session passes to a SageMaker job, or assumes
 # itself, must allow sts:SetSourceIdentity beside sts:AssumeRole in its trust
 # policy, or the call fails with AccessDenied or ValidationError: job roles
@@ -157,6 +162,50 @@ cat >"$work/trust" <<'END'
 }
 END
 made_role 'arn:aws-us-gov:iam::111122223333:role/NotebookWork-jobs' '/' 'Role that notebooks pass to SageMaker jobs'
+
+cat >"$work/policy" <<'END'
+{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "DenyEditingRoles",
+      "Effect": "Deny",
+      "Action": [
+        "iam:AttachRolePolicy",
+        "iam:CreateRole",
+        "iam:DeleteRole",
+        "iam:DeleteRolePolicy",
+        "iam:DetachRolePolicy",
+        "iam:PutRolePolicy",
+        "iam:TagRole",
+        "iam:UntagRole",
+        "iam:UpdateAssumeRolePolicy"
+      ],
+      "Resource": [
+        "arn:aws-us-gov:iam::111122223333:role/nb-launch/*",
+        "arn:aws-us-gov:iam::111122223333:role/NotebookWork"
+      ]
+    },
+    {
+      "Sid": "DenyPassingLaunchers",
+      "Effect": "Deny",
+      "Action": "iam:PassRole",
+      "Resource": "arn:aws-us-gov:iam::111122223333:role/nb-launch/*"
+    },
+    {
+      "Sid": "DenyOtherNotebooks",
+      "Effect": "Deny",
+      "Action": [
+        "sagemaker:CreatePresignedNotebookInstanceUrl",
+        "sagemaker:UpdateNotebookInstance",
+        "sagemaker:UpdateNotebookInstanceLifecycleConfig"
+      ],
+      "Resource": "*"
+    }
+  ]
+}
+END
+inline 'NotebookWork-jobs' 'nbidentity-guard'
 work_policies 'NotebookWork-jobs'
 
 cat >"$work/trust" <<'END'

@@ -44,6 +44,11 @@
 # --notebook-instance-name NAME --role-arn
 # arn:aws-cn:iam::111122223333:role/nb/nb-NAME, while it is stopped.
 #
+# The policies named nbidentity-guard deny the ways around the names: to
+# sessions of administrators that work under these roles as well. PassRole to
+# SageMaker is left for the roles of these documents only in the modes
+# per-notebook and per-profile: name every role that jobs use.
+#
 # The trust policy of each role that exists (JobRole) is replaced as a whole.
 # Other statements that it has today (for Glue, Lambda, people, …) must be
 # added again; the statement for sagemaker.amazonaws.com must keep both
@@ -532,4 +537,50 @@ cat >"$work/trust" <<'END'
 }
 END
 existing_role 'arn:aws-cn:iam::111122223333:role/JobRole'
+
+cat >"$work/policy" <<'END'
+{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "DenyEditingRoles",
+      "Effect": "Deny",
+      "Action": [
+        "iam:AttachRolePolicy",
+        "iam:CreateRole",
+        "iam:DeleteRole",
+        "iam:DeleteRolePolicy",
+        "iam:DetachRolePolicy",
+        "iam:PutRolePolicy",
+        "iam:TagRole",
+        "iam:UntagRole",
+        "iam:UpdateAssumeRolePolicy"
+      ],
+      "Resource": "arn:aws-cn:iam::111122223333:role/nb/nb-*"
+    },
+    {
+      "Sid": "DenyOtherNotebooks",
+      "Effect": "Deny",
+      "Action": [
+        "sagemaker:CreatePresignedNotebookInstanceUrl",
+        "sagemaker:UpdateNotebookInstance",
+        "sagemaker:UpdateNotebookInstanceLifecycleConfig"
+      ],
+      "Resource": "*"
+    },
+    {
+      "Sid": "DenyPassingRoles",
+      "Effect": "Deny",
+      "Action": "iam:PassRole",
+      "NotResource": "arn:aws-cn:iam::111122223333:role/JobRole",
+      "Condition": {
+        "StringEquals": {
+          "iam:PassedToService": "sagemaker.amazonaws.com"
+        }
+      }
+    }
+  ]
+}
+END
+inline 'JobRole' 'nbidentity-guard'
 work_policies 'JobRole'

@@ -33,12 +33,18 @@
 #
 # In Lake Formation, grant tables and columns to the roles
 # SageMakerStudioExecutionRole_{name}. Tag each user profile with
-# studiouserid, and attach NbIdentityStudioUser to the people, whose own tag
-# studiouserid comes from the identity provider.
+# studiouserid, and attach
+# nbidentity-studio-user-AmazonSageMaker-ExecutionRole to the people, whose
+# own tag studiouserid comes from the identity provider.
 #
 # These documents need ExecutionRoleIdentityConfig=USER_PROFILE_NAME on the
 # domain: see mode studio-propagation. Without it no profile's role can be
 # taken.
+#
+# The policies named nbidentity-guard deny the ways around the names: to
+# sessions of administrators that work under these roles as well. PassRole to
+# SageMaker is left for the roles of these documents only in the modes
+# per-notebook and per-profile: name every role that jobs use.
 #
 # The trust policy of each role that exists (AmazonSageMaker-ExecutionRole,
 # JobRole) is replaced as a whole. Other statements that it has today (for
@@ -263,7 +269,7 @@ cat >"$work/policy" <<'END'
   ]
 }
 END
-managed 'arn:aws:iam::111122223333:policy/NbIdentityProfile' 'What every role of a user profile may and may not'
+managed 'arn:aws:iam::111122223333:policy/nbidentity-profile-AmazonSageMaker-ExecutionRole' 'What every role of a user profile may and may not'
 
 cat >"$work/policy" <<'END'
 {
@@ -323,7 +329,7 @@ cat >"$work/policy" <<'END'
   ]
 }
 END
-managed 'arn:aws:iam::111122223333:policy/NbIdentityStudioUser' 'For people: open the Studio profile whose studiouserid is theirs'
+managed 'arn:aws:iam::111122223333:policy/nbidentity-studio-user-AmazonSageMaker-ExecutionRole' 'For people: open the Studio profile whose studiouserid is theirs'
 
 cat >"$work/trust" <<'END'
 {
@@ -535,7 +541,7 @@ cat >"$work/trust" <<'END'
 END
 made_role 'arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_alice' '/' 'Role of user profile alice'
 aws iam tag-role --role-name 'SageMakerStudioExecutionRole_alice' --tags '[{"Key":"userprofilename","Value":"alice"},{"Key":"studiouserid","Value":"alice"}]'
-aws iam attach-role-policy --role-name 'SageMakerStudioExecutionRole_alice' --policy-arn 'arn:aws:iam::111122223333:policy/NbIdentityProfile'
+aws iam attach-role-policy --role-name 'SageMakerStudioExecutionRole_alice' --policy-arn 'arn:aws:iam::111122223333:policy/nbidentity-profile-AmazonSageMaker-ExecutionRole'
 work_policies 'SageMakerStudioExecutionRole_alice'
 
 cat >"$work/trust" <<'END'
@@ -615,7 +621,7 @@ cat >"$work/trust" <<'END'
 END
 made_role 'arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_bob' '/' 'Role of user profile bob'
 aws iam tag-role --role-name 'SageMakerStudioExecutionRole_bob' --tags '[{"Key":"userprofilename","Value":"bob"},{"Key":"studiouserid","Value":"bob"}]'
-aws iam attach-role-policy --role-name 'SageMakerStudioExecutionRole_bob' --policy-arn 'arn:aws:iam::111122223333:policy/NbIdentityProfile'
+aws iam attach-role-policy --role-name 'SageMakerStudioExecutionRole_bob' --policy-arn 'arn:aws:iam::111122223333:policy/nbidentity-profile-AmazonSageMaker-ExecutionRole'
 work_policies 'SageMakerStudioExecutionRole_bob'
 
 cat >"$work/trust" <<'END'
@@ -637,6 +643,77 @@ cat >"$work/trust" <<'END'
 }
 END
 existing_role 'arn:aws:iam::111122223333:role/JobRole'
+
+cat >"$work/policy" <<'END'
+{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "DenyPassingProfileRoles",
+      "Effect": "Deny",
+      "Action": "iam:PassRole",
+      "Resource": "arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_*"
+    },
+    {
+      "Sid": "DenyEditingRoles",
+      "Effect": "Deny",
+      "Action": [
+        "iam:AttachRolePolicy",
+        "iam:CreateRole",
+        "iam:DeleteRole",
+        "iam:DeleteRolePolicy",
+        "iam:DetachRolePolicy",
+        "iam:PutRolePolicy",
+        "iam:TagRole",
+        "iam:UntagRole",
+        "iam:UpdateAssumeRolePolicy"
+      ],
+      "Resource": [
+        "arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_*",
+        "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+      ]
+    },
+    {
+      "Sid": "DenyEditingDomain",
+      "Effect": "Deny",
+      "Action": [
+        "sagemaker:CreateUserProfile",
+        "sagemaker:DeleteUserProfile",
+        "sagemaker:UpdateDomain",
+        "sagemaker:UpdateUserProfile"
+      ],
+      "Resource": "*"
+    },
+    {
+      "Sid": "DenyRetaggingProfiles",
+      "Effect": "Deny",
+      "Action": [
+        "sagemaker:AddTags",
+        "sagemaker:DeleteTags"
+      ],
+      "Resource": "arn:aws:sagemaker:eu-west-1:111122223333:user-profile/*"
+    },
+    {
+      "Sid": "DenyOtherProfiles",
+      "Effect": "Deny",
+      "Action": "sagemaker:CreatePresignedDomainUrl",
+      "NotResource": "arn:aws:sagemaker:eu-west-1:111122223333:user-profile/*/${aws:SourceIdentity}"
+    },
+    {
+      "Sid": "DenyProfilesToUnnamed",
+      "Effect": "Deny",
+      "Action": "sagemaker:CreatePresignedDomainUrl",
+      "Resource": "*",
+      "Condition": {
+        "Null": {
+          "aws:SourceIdentity": "true"
+        }
+      }
+    }
+  ]
+}
+END
+inline 'JobRole' 'nbidentity-guard'
 work_policies 'JobRole'
 
 arn=$(aws sagemaker describe-user-profile --domain-id "$domain" --user-profile-name 'alice' --query UserProfileArn --output text)

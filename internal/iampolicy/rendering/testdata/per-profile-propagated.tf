@@ -39,12 +39,18 @@
 #
 # In Lake Formation, grant tables and columns to the roles
 # SageMakerStudioExecutionRole_{name}. Tag each user profile with
-# studiouserid, and attach NbIdentityStudioUser to the people, whose own tag
-# studiouserid comes from the identity provider.
+# studiouserid, and attach
+# nbidentity-studio-user-AmazonSageMaker-ExecutionRole to the people, whose
+# own tag studiouserid comes from the identity provider.
 #
 # These documents need ExecutionRoleIdentityConfig=USER_PROFILE_NAME on the
 # domain: see mode studio-propagation. Without it no profile's role can be
 # taken.
+#
+# The policies named nbidentity-guard deny the ways around the names: to
+# sessions of administrators that work under these roles as well. PassRole to
+# SageMaker is left for the roles of these documents only in the modes
+# per-notebook and per-profile: name every role that jobs use.
 #
 # The trust policy of each role that exists (AmazonSageMaker-ExecutionRole,
 # JobRole) is replaced as a whole. Other statements that it has today (for
@@ -427,14 +433,84 @@ resource "aws_iam_role" "jobrole" {
   }
 }
 
+resource "aws_iam_role_policy" "jobrole_nbidentity_guard" {
+  name = "nbidentity-guard"
+  role = aws_iam_role.jobrole.name
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid      = "DenyPassingProfileRoles"
+        Effect   = "Deny"
+        Action   = "iam:PassRole"
+        Resource = "arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_*"
+      },
+      {
+        Sid    = "DenyEditingRoles"
+        Effect = "Deny"
+        Action = [
+          "iam:AttachRolePolicy",
+          "iam:CreateRole",
+          "iam:DeleteRole",
+          "iam:DeleteRolePolicy",
+          "iam:DetachRolePolicy",
+          "iam:PutRolePolicy",
+          "iam:TagRole",
+          "iam:UntagRole",
+          "iam:UpdateAssumeRolePolicy",
+        ]
+        Resource = [
+          "arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_*",
+          "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole",
+        ]
+      },
+      {
+        Sid    = "DenyEditingDomain"
+        Effect = "Deny"
+        Action = [
+          "sagemaker:CreateUserProfile",
+          "sagemaker:DeleteUserProfile",
+          "sagemaker:UpdateDomain",
+          "sagemaker:UpdateUserProfile",
+        ]
+        Resource = "*"
+      },
+      {
+        Sid      = "DenyRetaggingProfiles"
+        Effect   = "Deny"
+        Action   = ["sagemaker:AddTags", "sagemaker:DeleteTags"]
+        Resource = "arn:aws:sagemaker:eu-west-1:111122223333:user-profile/*"
+      },
+      {
+        Sid         = "DenyOtherProfiles"
+        Effect      = "Deny"
+        Action      = "sagemaker:CreatePresignedDomainUrl"
+        NotResource = "arn:aws:sagemaker:eu-west-1:111122223333:user-profile/*/$${aws:SourceIdentity}"
+      },
+      {
+        Sid      = "DenyProfilesToUnnamed"
+        Effect   = "Deny"
+        Action   = "sagemaker:CreatePresignedDomainUrl"
+        Resource = "*"
+        Condition = {
+          Null = {
+            "aws:SourceIdentity" = "true"
+          }
+        }
+      },
+    ]
+  })
+}
+
 resource "aws_iam_role_policy_attachment" "jobrole_work" {
   for_each   = toset(var.work_policy_arns)
   role       = aws_iam_role.jobrole.name
   policy_arn = each.value
 }
 
-resource "aws_iam_policy" "nbidentityprofile" {
-  name        = "NbIdentityProfile"
+resource "aws_iam_policy" "nbidentity_profile_amazonsagemaker_executionrole" {
+  name        = "nbidentity-profile-AmazonSageMaker-ExecutionRole"
   description = "What every role of a user profile may and may not"
 
   policy = jsonencode({
@@ -540,18 +616,18 @@ resource "aws_iam_policy" "nbidentityprofile" {
   })
 }
 
-resource "aws_iam_role_policy_attachment" "sagemakerstudioexecutionrole_alice_nbidentityprofile" {
+resource "aws_iam_role_policy_attachment" "sagemakerstudioexecutionrole_alice_nbidentity_profile_amazonsagemaker_executionrole" {
   role       = aws_iam_role.sagemakerstudioexecutionrole_alice.name
-  policy_arn = aws_iam_policy.nbidentityprofile.arn
+  policy_arn = aws_iam_policy.nbidentity_profile_amazonsagemaker_executionrole.arn
 }
 
-resource "aws_iam_role_policy_attachment" "sagemakerstudioexecutionrole_bob_nbidentityprofile" {
+resource "aws_iam_role_policy_attachment" "sagemakerstudioexecutionrole_bob_nbidentity_profile_amazonsagemaker_executionrole" {
   role       = aws_iam_role.sagemakerstudioexecutionrole_bob.name
-  policy_arn = aws_iam_policy.nbidentityprofile.arn
+  policy_arn = aws_iam_policy.nbidentity_profile_amazonsagemaker_executionrole.arn
 }
 
-resource "aws_iam_policy" "nbidentitystudiouser" {
-  name        = "NbIdentityStudioUser"
+resource "aws_iam_policy" "nbidentity_studio_user_amazonsagemaker_executionrole" {
+  name        = "nbidentity-studio-user-AmazonSageMaker-ExecutionRole"
   description = "For people: open the Studio profile whose studiouserid is theirs"
 
   policy = jsonencode({

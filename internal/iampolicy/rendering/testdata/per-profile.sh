@@ -33,8 +33,14 @@
 #
 # In Lake Formation, grant tables and columns to the roles
 # SageMakerStudioExecutionRole_{name}. Tag each user profile with
-# studiouserid, and attach NbIdentityStudioUser to the people, whose own tag
-# studiouserid comes from the identity provider.
+# studiouserid, and attach
+# nbidentity-studio-user-AmazonSageMaker-ExecutionRole to the people, whose
+# own tag studiouserid comes from the identity provider.
+#
+# The policies named nbidentity-guard deny the ways around the names: to
+# sessions of administrators that work under these roles as well. PassRole to
+# SageMaker is left for the roles of these documents only in the modes
+# per-notebook and per-profile: name every role that jobs use.
 #
 # The trust policy of each role that exists (AmazonSageMaker-ExecutionRole) is
 # replaced as a whole. Other statements that it has today (for Glue, Lambda,
@@ -255,7 +261,7 @@ cat >"$work/policy" <<'END'
   ]
 }
 END
-managed 'arn:aws:iam::111122223333:policy/NbIdentityProfile' 'What every role of a user profile may and may not'
+managed 'arn:aws:iam::111122223333:policy/nbidentity-profile-AmazonSageMaker-ExecutionRole' 'What every role of a user profile may and may not'
 
 cat >"$work/policy" <<'END'
 {
@@ -315,7 +321,7 @@ cat >"$work/policy" <<'END'
   ]
 }
 END
-managed 'arn:aws:iam::111122223333:policy/NbIdentityStudioUser' 'For people: open the Studio profile whose studiouserid is theirs'
+managed 'arn:aws:iam::111122223333:policy/nbidentity-studio-user-AmazonSageMaker-ExecutionRole' 'For people: open the Studio profile whose studiouserid is theirs'
 
 cat >"$work/trust" <<'END'
 {
@@ -512,7 +518,7 @@ cat >"$work/trust" <<'END'
 END
 made_role 'arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_alice' '/' 'Role of user profile alice'
 aws iam tag-role --role-name 'SageMakerStudioExecutionRole_alice' --tags '[{"Key":"userprofilename","Value":"alice"},{"Key":"studiouserid","Value":"alice@example.com"}]'
-aws iam attach-role-policy --role-name 'SageMakerStudioExecutionRole_alice' --policy-arn 'arn:aws:iam::111122223333:policy/NbIdentityProfile'
+aws iam attach-role-policy --role-name 'SageMakerStudioExecutionRole_alice' --policy-arn 'arn:aws:iam::111122223333:policy/nbidentity-profile-AmazonSageMaker-ExecutionRole'
 work_policies 'SageMakerStudioExecutionRole_alice'
 
 cat >"$work/trust" <<'END'
@@ -594,7 +600,7 @@ cat >"$work/trust" <<'END'
 END
 made_role 'arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_bob' '/' 'Role of user profile bob'
 aws iam tag-role --role-name 'SageMakerStudioExecutionRole_bob' --tags '[{"Key":"userprofilename","Value":"bob"},{"Key":"studiouserid","Value":"bob"}]'
-aws iam attach-role-policy --role-name 'SageMakerStudioExecutionRole_bob' --policy-arn 'arn:aws:iam::111122223333:policy/NbIdentityProfile'
+aws iam attach-role-policy --role-name 'SageMakerStudioExecutionRole_bob' --policy-arn 'arn:aws:iam::111122223333:policy/nbidentity-profile-AmazonSageMaker-ExecutionRole'
 work_policies 'SageMakerStudioExecutionRole_bob'
 
 arn=$(aws sagemaker describe-user-profile --domain-id "$domain" --user-profile-name 'alice' --query UserProfileArn --output text)

@@ -38,8 +38,14 @@
 #
 # In Lake Formation, grant tables and columns to the roles
 # SageMakerStudioExecutionRole_{name}. Tag each user profile with
-# studiouserid, and attach NbIdentityStudioUser to the people, whose own tag
-# studiouserid comes from the identity provider.
+# studiouserid, and attach
+# nbidentity-studio-user-AmazonSageMaker-ExecutionRole to the people, whose
+# own tag studiouserid comes from the identity provider.
+#
+# The policies named nbidentity-guard deny the ways around the names: to
+# sessions of administrators that work under these roles as well. PassRole to
+# SageMaker is left for the roles of these documents only in the modes
+# per-notebook and per-profile: name every role that jobs use.
 #
 # The trust policy of each role that exists (AmazonSageMaker-ExecutionRole) is
 # replaced as a whole. Other statements that it has today (for Glue, Lambda,
@@ -380,8 +386,8 @@ resource "aws_iam_role_policy_attachment" "sagemakerstudioexecutionrole_bob_work
   policy_arn = each.value
 }
 
-resource "aws_iam_policy" "nbidentityprofile" {
-  name        = "NbIdentityProfile"
+resource "aws_iam_policy" "nbidentity_profile_amazonsagemaker_executionrole" {
+  name        = "nbidentity-profile-AmazonSageMaker-ExecutionRole"
   description = "What every role of a user profile may and may not"
 
   policy = jsonencode({
@@ -484,18 +490,18 @@ resource "aws_iam_policy" "nbidentityprofile" {
   })
 }
 
-resource "aws_iam_role_policy_attachment" "sagemakerstudioexecutionrole_alice_nbidentityprofile" {
+resource "aws_iam_role_policy_attachment" "sagemakerstudioexecutionrole_alice_nbidentity_profile_amazonsagemaker_executionrole" {
   role       = aws_iam_role.sagemakerstudioexecutionrole_alice.name
-  policy_arn = aws_iam_policy.nbidentityprofile.arn
+  policy_arn = aws_iam_policy.nbidentity_profile_amazonsagemaker_executionrole.arn
 }
 
-resource "aws_iam_role_policy_attachment" "sagemakerstudioexecutionrole_bob_nbidentityprofile" {
+resource "aws_iam_role_policy_attachment" "sagemakerstudioexecutionrole_bob_nbidentity_profile_amazonsagemaker_executionrole" {
   role       = aws_iam_role.sagemakerstudioexecutionrole_bob.name
-  policy_arn = aws_iam_policy.nbidentityprofile.arn
+  policy_arn = aws_iam_policy.nbidentity_profile_amazonsagemaker_executionrole.arn
 }
 
-resource "aws_iam_policy" "nbidentitystudiouser" {
-  name        = "NbIdentityStudioUser"
+resource "aws_iam_policy" "nbidentity_studio_user_amazonsagemaker_executionrole" {
+  name        = "nbidentity-studio-user-AmazonSageMaker-ExecutionRole"
   description = "For people: open the Studio profile whose studiouserid is theirs"
 
   policy = jsonencode({

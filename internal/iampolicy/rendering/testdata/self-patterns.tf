@@ -15,6 +15,11 @@
 # Jobs, endpoints and pipelines that use role AmazonSageMaker-ExecutionRole
 # keep working: SageMaker may set a source identity on it.
 #
+# The policies named nbidentity-guard deny the ways around the names: to
+# sessions of administrators that work under these roles as well. PassRole to
+# SageMaker is left for the roles of these documents only in the modes
+# per-notebook and per-profile: name every role that jobs use.
+#
 # The trust policy of each role that exists (AmazonSageMaker-ExecutionRole,
 # JobRole) is replaced as a whole. Other statements that it has today (for
 # Glue, Lambda, people, …) must be added again; the statement for
@@ -223,6 +228,43 @@ resource "aws_iam_role" "jobrole" {
     prevent_destroy = true
     ignore_changes  = [description, max_session_duration, permissions_boundary, tags, tags_all]
   }
+}
+
+resource "aws_iam_role_policy" "jobrole_nbidentity_guard" {
+  name = "nbidentity-guard"
+  role = aws_iam_role.jobrole.name
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid    = "DenyEditingRoles"
+        Effect = "Deny"
+        Action = [
+          "iam:AttachRolePolicy",
+          "iam:CreateRole",
+          "iam:DeleteRole",
+          "iam:DeleteRolePolicy",
+          "iam:DetachRolePolicy",
+          "iam:PutRolePolicy",
+          "iam:TagRole",
+          "iam:UntagRole",
+          "iam:UpdateAssumeRolePolicy",
+        ]
+        Resource = "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+      },
+      {
+        Sid    = "DenyOtherNotebooks"
+        Effect = "Deny"
+        Action = [
+          "sagemaker:CreatePresignedNotebookInstanceUrl",
+          "sagemaker:UpdateNotebookInstance",
+          "sagemaker:UpdateNotebookInstanceLifecycleConfig",
+        ]
+        Resource = "*"
+      },
+    ]
+  })
 }
 
 resource "aws_iam_role_policy_attachment" "jobrole_work" {

@@ -15,6 +15,11 @@
 # Jobs, endpoints and pipelines that use role AmazonSageMaker-ExecutionRole
 # keep working: SageMaker may set a source identity on it.
 #
+# The policies named nbidentity-guard deny the ways around the names: to
+# sessions of administrators that work under these roles as well. PassRole to
+# SageMaker is left for the roles of these documents only in the modes
+# per-notebook and per-profile: name every role that jobs use.
+#
 # The trust policy of each role that exists (AmazonSageMaker-ExecutionRole) is
 # replaced as a whole. Other statements that it has today (for Glue, Lambda,
 # people, …) must be added again; the statement for sagemaker.amazonaws.com

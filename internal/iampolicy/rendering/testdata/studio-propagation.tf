@@ -33,6 +33,11 @@
 # inside a notebook (SageMaker drops capitals in ARNs); from outside nothing
 # changes.
 #
+# The policies named nbidentity-guard deny the ways around the names: to
+# sessions of administrators that work under these roles as well. PassRole to
+# SageMaker is left for the roles of these documents only in the modes
+# per-notebook and per-profile: name every role that jobs use.
+#
 # The trust policy of each role that exists (AmazonSageMaker-ExecutionRole,
 # SharedSpaces, JobRole) is replaced as a whole. Other statements that it has
 # today (for Glue, Lambda, people, …) must be added again; the statement for
@@ -193,7 +198,10 @@ resource "aws_iam_role_policy" "amazonsagemaker_executionrole_nbidentity_guard" 
           "iam:UntagRole",
           "iam:UpdateAssumeRolePolicy",
         ]
-        Resource = "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+        Resource = [
+          "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole",
+          "arn:aws:iam::111122223333:role/SharedSpaces",
+        ]
       },
       {
         Sid    = "DenyEditingDomain"
@@ -361,7 +369,10 @@ resource "aws_iam_role_policy" "sharedspaces_nbidentity_guard" {
           "iam:UntagRole",
           "iam:UpdateAssumeRolePolicy",
         ]
-        Resource = "arn:aws:iam::111122223333:role/SharedSpaces"
+        Resource = [
+          "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole",
+          "arn:aws:iam::111122223333:role/SharedSpaces",
+        ]
       },
       {
         Sid    = "DenyEditingDomain"
@@ -434,6 +445,70 @@ resource "aws_iam_role" "jobrole" {
     prevent_destroy = true
     ignore_changes  = [description, max_session_duration, permissions_boundary, tags, tags_all]
   }
+}
+
+resource "aws_iam_role_policy" "jobrole_nbidentity_guard" {
+  name = "nbidentity-guard"
+  role = aws_iam_role.jobrole.name
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid    = "DenyEditingRoles"
+        Effect = "Deny"
+        Action = [
+          "iam:AttachRolePolicy",
+          "iam:CreateRole",
+          "iam:DeleteRole",
+          "iam:DeleteRolePolicy",
+          "iam:DetachRolePolicy",
+          "iam:PutRolePolicy",
+          "iam:TagRole",
+          "iam:UntagRole",
+          "iam:UpdateAssumeRolePolicy",
+        ]
+        Resource = [
+          "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole",
+          "arn:aws:iam::111122223333:role/SharedSpaces",
+        ]
+      },
+      {
+        Sid    = "DenyEditingDomain"
+        Effect = "Deny"
+        Action = [
+          "sagemaker:CreateUserProfile",
+          "sagemaker:DeleteUserProfile",
+          "sagemaker:UpdateDomain",
+          "sagemaker:UpdateUserProfile",
+        ]
+        Resource = "*"
+      },
+      {
+        Sid      = "DenyRetaggingProfiles"
+        Effect   = "Deny"
+        Action   = ["sagemaker:AddTags", "sagemaker:DeleteTags"]
+        Resource = "arn:aws:sagemaker:us-east-1:111122223333:user-profile/*"
+      },
+      {
+        Sid         = "DenyOtherProfiles"
+        Effect      = "Deny"
+        Action      = "sagemaker:CreatePresignedDomainUrl"
+        NotResource = "arn:aws:sagemaker:us-east-1:111122223333:user-profile/*/$${aws:SourceIdentity}"
+      },
+      {
+        Sid      = "DenyProfilesToUnnamed"
+        Effect   = "Deny"
+        Action   = "sagemaker:CreatePresignedDomainUrl"
+        Resource = "*"
+        Condition = {
+          Null = {
+            "aws:SourceIdentity" = "true"
+          }
+        }
+      },
+    ]
+  })
 }
 
 resource "aws_iam_role_policy_attachment" "jobrole_work" {
