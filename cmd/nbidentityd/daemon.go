@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/credserver"
 	"github.com/nbidentityd/nbidentityd/internal/discovery"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
+	"github.com/nbidentityd/nbidentityd/internal/netfence"
 	"github.com/nbidentityd/nbidentityd/internal/rolecreds"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
 	"github.com/nbidentityd/nbidentityd/internal/status"
@@ -37,14 +39,20 @@ type daemon struct {
 	notify   func(state string) // to systemd
 	log      *zap.Logger
 
+	mark  string // by which our own metadata service is known
+	faces faces
+
 	sourced chan struct{} // closed when source is set
 
-	mu       sync.Mutex
-	notebook identity.Notebook
-	subject  identity.Subject
-	source   *rolecreds.Source
-	problem  error // why there is no source yet
-	files    []status.ConfigFile
+	mu        sync.Mutex // guards what is known so far
+	notebook  identity.Notebook
+	subject   identity.Subject
+	source    *rolecreds.Source
+	problem   error // why there is no source yet
+	files     []status.ConfigFile
+	fence     *netfence.Fence
+	fenceless string // why fence is nil
+	assurance *status.Assurance
 }
 
 func newDaemon(set settings.Settings, p program, notify func(string), log *zap.Logger) (*daemon, error) {
@@ -59,6 +67,7 @@ func newDaemon(set settings.Settings, p program, notify func(string), log *zap.L
 		getenv:   p.getenv,
 		notify:   notify,
 		log:      log,
+		mark:     rand.Text(),
 		sourced:  make(chan struct{}),
 	}, nil
 }
@@ -81,8 +90,10 @@ func (d *daemon) run(ctx context.Context) error {
 		Version:     version,
 		Log:         d.log,
 	})
+	d.faces = d.openFaces()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })
+	d.faces.serve(ctx, group, d, server)
 	group.Go(func() error {
 		err := d.attribute(ctx)
 		if ctx.Err() != nil {
@@ -104,6 +115,15 @@ func (d *daemon) attribute(ctx context.Context) error {
 	d.notebook = nb
 	d.mu.Unlock()
 
+	group, ctx := errgroup.WithContext(ctx)
+	d.raiseFence(ctx, group, nb)
+	group.Go(func() error { return d.hold(ctx, group, nb) })
+	return group.Wait()
+}
+
+// hold asks for the name and assumes the role under it, and returns when that
+// runs.
+func (d *daemon) hold(ctx context.Context, group *errgroup.Group, nb identity.Notebook) error {
 	api, err := newClients(d.settings.Endpoints, nb, d.getenv)
 	if err != nil {
 		return err
@@ -124,8 +144,11 @@ func (d *daemon) attribute(ctx context.Context) error {
 	d.mu.Unlock()
 	close(d.sourced)
 
-	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return source.Run(ctx) })
+	group.Go(func() error {
+		d.assess(ctx, facts)
+		return nil
+	})
 	group.Go(func() error {
 		select {
 		case <-source.Ready():
@@ -134,7 +157,7 @@ func (d *daemon) attribute(ctx context.Context) error {
 		}
 		return nil
 	})
-	return group.Wait()
+	return nil
 }
 
 func (d *daemon) discoveryConfig(api clients) discovery.Config {

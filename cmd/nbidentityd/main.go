@@ -5,6 +5,7 @@
 //	                       credentials fresh, hand them to nbidentity
 //	nbidentityd install    write ~/.aws/config of the notebook's users
 //	nbidentityd uninstall  restore it, byte for byte
+//	nbidentityd policy     write the IAM documents, proved before they are printed
 //	nbidentityd who        say who made which AWS calls, from CloudTrail records
 //	nbidentityd version    print the version
 //
@@ -48,6 +49,7 @@ func commands() []command {
 		{"run", "run the daemon", runDaemon},
 		{"install", "write ~/.aws/config of the notebook's users", runInstall},
 		{"uninstall", "restore ~/.aws/config, byte for byte", runUninstall},
+		{"policy", "write the IAM documents, proved before they are printed", runPolicy},
 		{"who", "say who made which AWS calls, from CloudTrail records", runWho},
 		{"version", "print the version", runVersion},
 	}

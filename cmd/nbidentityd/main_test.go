@@ -96,6 +96,9 @@ sts = "%[2]s"
 sagemaker = "%[2]s"
 imds = "%[3]s"
 container = "%[4]s"
+[faces]
+imds_port = 0
+container_port = 0
 [[user]]
 name = "%[5]d"
 home = "%[1]s/home"

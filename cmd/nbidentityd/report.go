@@ -31,6 +31,9 @@ func (d *daemon) report() status.Report {
 			Domain: d.subject.Domain, Space: d.subject.Space,
 		},
 		ConfigFiles: d.files,
+		Assurance:   d.assurance,
+		Fence:       d.reportFenceLocked(),
+		Faces:       d.faces.urls(),
 		Problem:     explain(d.problem),
 	}
 	if d.problem != nil {

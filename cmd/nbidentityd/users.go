@@ -13,6 +13,7 @@ import (
 type notebookUser struct {
 	name     string
 	uid, gid int
+	groups   []uint32 // all of them
 	home     string
 }
 
@@ -56,7 +57,7 @@ func lookUp(want settings.User) (notebookUser, error) {
 		if notNumber != nil || want.Home == "" {
 			return notebookUser{}, fmt.Errorf("user %q does not exist on this machine", want.Name)
 		}
-		return notebookUser{name: want.Name, uid: int(uid), gid: int(uid), home: want.Home}, nil
+		return notebookUser{name: want.Name, uid: int(uid), gid: int(uid), groups: []uint32{uint32(uid)}, home: want.Home}, nil
 	}
 	uid, err := strconv.Atoi(u.Uid)
 	if err != nil {
@@ -67,6 +68,17 @@ func lookUp(want settings.User) (notebookUser, error) {
 		return notebookUser{}, fmt.Errorf("user %q: gid %q: %w", want.Name, u.Gid, err)
 	}
 	found := notebookUser{name: u.Username, uid: uid, gid: gid, home: u.HomeDir}
+	ids, err := u.GroupIds()
+	if err != nil {
+		return notebookUser{}, fmt.Errorf("user %q: %w", want.Name, err)
+	}
+	for _, id := range ids {
+		n, err := strconv.ParseUint(id, 10, 32)
+		if err != nil {
+			return notebookUser{}, fmt.Errorf("user %q: group %q: %w", want.Name, id, err)
+		}
+		found.groups = append(found.groups, uint32(n))
+	}
 	if want.Home != "" {
 		found.home = want.Home
 	}

@@ -79,6 +79,10 @@ func (nb *Notebook) settings() string {
 	line("imds", nb.IMDS)
 	line("container", nb.Container)
 	line("container_path", nb.ContainerPath)
+	if len(nb.Enter) == 0 {
+		// The ports are the host's, which others may be using.
+		b.WriteString("[faces]\nimds_port = 0\ncontainer_port = 0\n")
+	}
 	fmt.Fprintf(&b, "[[user]]\nname = \"%d\"\nhome = %q\n", nb.UID, nb.Home)
 	return b.String()
 }

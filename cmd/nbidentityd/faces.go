@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nbidentityd/nbidentityd/internal/credserver"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/authtoken"
+	"github.com/nbidentityd/nbidentityd/internal/identity"
+)
+
+// faces are the listeners for SDKs that do not run the client. Each is a help,
+// none is needed: one that cannot be opened is said and left out.
+type faces struct {
+	imds      []net.Listener // of 127.0.0.1 and, where there is IPv6, [::1]
+	container net.Listener
+	tokens    *authtoken.Tokens
+}
+
+func (d *daemon) openFaces() faces {
+	var f faces
+	if port := d.settings.Faces.IMDSPort; port != 0 {
+		if l := d.listen("imds", "127.0.0.1", port); l != nil {
+			f.imds = append(f.imds, l)
+			if l6, err := net.Listen("tcp6", net.JoinHostPort("::1", strconv.Itoa(port))); err == nil {
+				f.imds = append(f.imds, l6)
+			}
+		}
+	}
+	if port := d.settings.Faces.ContainerPort; port != 0 {
+		f.tokens = authtoken.New(d.uids()...)
+		if err := f.tokens.Write(d.tokenDir()); err != nil {
+			d.log.Error("face not opened", zap.String("face", "container"), zap.Error(err))
+		} else {
+			f.container = d.listen("container", "127.0.0.1", port)
+		}
+	}
+	return f
+}
+
+// tokenDir holds the users' tokens for the container face.
+func (d *daemon) tokenDir() string { return filepath.Dir(d.settings.Socket) }
+
+func (d *daemon) listen(face, host string, port int) net.Listener {
+	l, err := net.Listen("tcp4", net.JoinHostPort(host, strconv.Itoa(port)))
+	if err != nil {
+		d.log.Error("face not opened", zap.String("face", face), zap.Error(err))
+		return nil
+	}
+	return l
+}
+
+// serve runs the faces until ctx ends.
+func (f faces) serve(ctx context.Context, group *errgroup.Group, d *daemon, server *credserver.Server) {
+	for _, l := range f.imds {
+		group.Go(func() error {
+			return server.ServeIMDS(ctx, l, credserver.IMDSConfig{Metadata: d.instanceMetadata, Mark: d.mark})
+		})
+	}
+	if f.container != nil {
+		group.Go(func() error {
+			return errors.Join(server.ServeContainer(ctx, f.container, f.tokens), f.tokens.Remove(d.tokenDir()))
+		})
+	}
+}
+
+// urls lists what SDKs can be pointed at.
+func (f faces) urls() []string {
+	var all []string
+	if len(f.imds) > 0 {
+		all = append(all, "http://"+f.imds[0].Addr().String())
+	}
+	if f.container != nil {
+		all = append(all, "http://"+f.container.Addr().String()+credserver.ContainerPath)
+	}
+	return all
+}
+
+// imdsPort is where the fence may redirect to, 0 when nobody is there.
+func (f faces) imdsPort() uint16 {
+	if len(f.imds) == 0 {
+		return 0
+	}
+	return uint16(f.imds[0].Addr().(*net.TCPAddr).Port)
+}
+
+// instanceMetadata asks the platform's service for what is not secret. Studio
+// has none.
+func (d *daemon) instanceMetadata(ctx context.Context, path string) (body []byte, contentType string, status int, err error) {
+	d.mu.Lock()
+	surface := d.notebook.Surface
+	d.mu.Unlock()
+	if surface != identity.SurfaceNotebookInstance {
+		return nil, "", http.StatusNotFound, nil
+	}
+	client := imds.New(imds.Options{Endpoint: d.settings.Endpoints.IMDS, EnableFallback: aws.FalseTernary})
+	content, err := fetchMetadata(ctx, client, path)
+	if refused := (*smithyhttp.ResponseError)(nil); errors.As(err, &refused) {
+		return nil, "", refused.HTTPStatusCode(), nil
+	}
+	if err != nil {
+		return nil, "", 0, err
+	}
+	defer content.Close()
+	body, err = io.ReadAll(content)
+	return body, "text/plain", http.StatusOK, err
+}
+
+func fetchMetadata(ctx context.Context, client *imds.Client, path string) (io.ReadCloser, error) {
+	if rest, ok := strings.CutPrefix(path, "/latest/dynamic/"); ok {
+		out, err := client.GetDynamicData(ctx, &imds.GetDynamicDataInput{Path: rest})
+		if err != nil {
+			return nil, err
+		}
+		return out.Content, nil
+	}
+	rest, ok := strings.CutPrefix(path, "/latest/meta-data/")
+	if !ok {
+		return nil, fmt.Errorf("asking instance metadata: unexpected path %q", path)
+	}
+	out, err := client.GetMetadata(ctx, &imds.GetMetadataInput{Path: rest})
+	if err != nil {
+		return nil, err
+	}
+	return out.Content, nil
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nbidentityd/nbidentityd/internal/assurance"
+	"github.com/nbidentityd/nbidentityd/internal/credserver"
+	"github.com/nbidentityd/nbidentityd/internal/discovery"
+	"github.com/nbidentityd/nbidentityd/internal/identity"
+	"github.com/nbidentityd/nbidentityd/internal/netfence"
+	"github.com/nbidentityd/nbidentityd/internal/reach"
+	"github.com/nbidentityd/nbidentityd/internal/settings"
+	"github.com/nbidentityd/nbidentityd/internal/status"
+)
+
+// assessEvery is how often the level of assurance is tried again.
+const assessEvery = time.Minute
+
+// raiseFence puts the packet rules around the platform's metadata service and
+// keeps them. It stands after the daemon's end: an open gate would be worse than
+// a closed one. Where none can be had, the reason shows in the status.
+func (d *daemon) raiseFence(ctx context.Context, group *errgroup.Group, nb identity.Notebook) {
+	if nb.Surface != identity.SurfaceNotebookInstance {
+		d.noFence("Studio's credentials endpoint cannot be fenced")
+		return
+	}
+	if !d.settings.Fence.Enabled || d.settings.Endpoints.IMDS != "" {
+		d.noFence("it is switched off in the settings")
+		return
+	}
+	allow, err := uidsOf(d.settings.Fence.AllowUsers)
+	if err != nil {
+		d.noFence(err.Error())
+		return
+	}
+	fence, err := netfence.New(netfence.Config{
+		UID:          uint32(os.Geteuid()),
+		AllowUIDs:    allow,
+		RedirectPort: d.faces.imdsPort(),
+		Log:          d.log,
+	})
+	if err == nil {
+		err = fence.Apply(ctx)
+	}
+	if err != nil {
+		d.log.Error("no fence around the metadata service", zap.Error(err))
+		d.noFence(err.Error())
+		return
+	}
+	d.mu.Lock()
+	d.fence = fence
+	d.mu.Unlock()
+	group.Go(func() error { return fence.Run(ctx) })
+}
+
+func (d *daemon) noFence(reason string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fenceless = reason
+}
+
+func uidsOf(names []string) ([]uint32, error) {
+	var uids []uint32
+	for _, name := range names {
+		u, err := lookUp(settings.User{Name: name})
+		if err != nil {
+			return nil, err
+		}
+		uids = append(uids, uint32(u.uid))
+	}
+	return uids, nil
+}
+
+// assess tries, now and every minute, what each user can reach, and keeps the
+// worst finding. A change of the level is logged.
+func (d *daemon) assess(ctx context.Context, facts discovery.Facts) {
+	tick := time.NewTicker(assessEvery)
+	defer tick.Stop()
+	var last assurance.Level
+	for {
+		worst := d.assessOnce(ctx, facts)
+		if ctx.Err() != nil {
+			return
+		}
+		if worst.Level != last {
+			d.log.Info("assurance", zap.String("level", string(worst.Level)), zap.String("before", string(last)), zap.Any("reasons", worst.Reasons))
+			last = worst.Level
+		}
+		d.mu.Lock()
+		d.assurance = reportAssurance(worst)
+		d.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (d *daemon) assessOnce(ctx context.Context, facts discovery.Facts) assurance.Assessment {
+	rank := map[assurance.Level]int{assurance.Enforced: 0, assurance.TamperEvident: 1, assurance.Advisory: 2}
+	var worst assurance.Assessment
+	for i, u := range d.users {
+		seen := reach.Observe(ctx, reach.Config{
+			User: u.name, UID: uint32(u.uid), GIDs: u.groups,
+			Metadata:   metadataAddresses(),
+			MarkHeader: credserver.MarkHeader, Mark: d.mark,
+		})
+		seen.PlatformNames = platformNames(facts)
+		seen.Fence, seen.FenceReason = d.fenceFact()
+		if got := assurance.Assess(seen); i == 0 || rank[got.Level] > rank[worst.Level] {
+			worst = got
+		}
+	}
+	return worst
+}
+
+func metadataAddresses() []netip.AddrPort {
+	var all []netip.AddrPort
+	for _, a := range netfence.DefaultMetadata() {
+		all = append(all, netip.AddrPortFrom(a, 80))
+	}
+	return all
+}
+
+// platformNames is about private apps of a domain; a shared space never has its
+// people's names.
+func platformNames(f discovery.Facts) assurance.Answer {
+	switch {
+	case f.Subject.Kind != identity.KindProfile:
+		return assurance.No
+	case !f.PropagationKnown:
+		return assurance.Unknown
+	case f.PropagatesSourceIdentity:
+		return assurance.Yes
+	}
+	return assurance.No
+}
+
+func (d *daemon) fenceFact() (assurance.Answer, string) {
+	d.mu.Lock()
+	fence, reason := d.fence, d.fenceless
+	d.mu.Unlock()
+	if fence == nil {
+		return assurance.No, reason
+	}
+	s := fence.Status()
+	switch {
+	case s.Intact():
+		return assurance.Yes, ""
+	case s.Err != nil:
+		return assurance.No, s.Err.Error()
+	case len(s.Findings) > 0:
+		return assurance.No, s.Findings[0].String()
+	}
+	return assurance.Unknown, "it has not been looked at yet"
+}
+
+func reportAssurance(a assurance.Assessment) *status.Assurance {
+	r := &status.Assurance{Level: string(a.Level), Checked: time.Now().UTC()}
+	for _, reason := range a.Reasons {
+		r.Reasons = append(r.Reasons, status.AssuranceReason{Fact: reason.Fact, Raise: reason.Raise})
+	}
+	return r
+}
+
+// reportFence is nil where there is nothing to fence.
+func (d *daemon) reportFenceLocked() *status.Fence {
+	if d.fence == nil {
+		if d.notebook.Surface != identity.SurfaceNotebookInstance {
+			return nil
+		}
+		return &status.Fence{Problem: d.fenceless}
+	}
+	s := d.fence.Status()
+	f := &status.Fence{Intact: s.Intact(), Backend: string(s.Backend), Repairs: s.Repairs, Problem: s.Weaker}
+	if s.Err != nil {
+		f.Problem = s.Err.Error()
+	}
+	return f
+}
