@@ -87,68 +87,71 @@ type slot struct {
 }
 
 func (p *parser) slot(l level, key []byte) slot {
-	r, id, s := &p.rec, &p.rec.Identity, &p.rec.Identity.Session
+	id, s := &p.rec.Identity, &p.rec.Identity.Session
 	switch l {
 	case atTop:
 		return p.topSlot(key)
 	case inIdentity:
-		switch string(key) {
-		case "type":
-			return slot{text: &id.Type}
-		case "principalId":
-			return slot{text: &id.PrincipalID}
-		case "arn":
-			return slot{text: &id.ARN}
-		case "accountId":
-			return slot{text: &id.AccountID}
-		case "accessKeyId":
-			return slot{text: &id.AccessKeyID}
-		case "userName":
-			return slot{text: &id.UserName}
-		case "invokedBy":
-			return slot{text: &id.InvokedBy}
-		case "sessionContext":
-			*s = Session{}
-			return slot{down: inSession, open: true}
-		case "inScopeOf":
-			id.InScopeOf = nil
-			return slot{down: inScope, open: true}
-		case "onBehalfOf":
-			id.OnBehalfOf = nil
-			return slot{down: onBehalf, open: true}
-		}
+		return id.slot(key)
 	case inSession:
-		switch string(key) {
-		case "sourceIdentity":
-			return slot{text: &s.SourceIdentity}
-		case "ec2RoleDelivery":
-			return slot{text: &s.EC2RoleDelivery}
-		case "attributes":
-			s.CreationDate = nil
-			return slot{down: inAttributes, open: true}
-		case "sessionIssuer":
-			s.IssuerARN, s.IssuerType = nil, nil
-			return slot{down: inIssuer, open: true}
-		}
-	case inAttributes:
-		if string(key) == "creationDate" {
-			return slot{text: &s.CreationDate}
-		}
-	case inIssuer:
-		switch string(key) {
-		case "arn":
-			return slot{text: &s.IssuerARN}
-		case "type":
-			return slot{text: &s.IssuerType}
-		}
-	case inScope:
-		if string(key) == "sourceArn" {
-			return slot{text: &id.InScopeOf}
-		}
-	case onBehalf:
-		if string(key) == "userId" {
-			return slot{text: &r.Identity.OnBehalfOf}
-		}
+		return s.slot(key)
+	}
+	switch { // objects of which one or two strings are taken
+	case l == inAttributes && string(key) == "creationDate":
+		return slot{text: &s.CreationDate}
+	case l == inIssuer && string(key) == "arn":
+		return slot{text: &s.IssuerARN}
+	case l == inIssuer && string(key) == "type":
+		return slot{text: &s.IssuerType}
+	case l == inScope && string(key) == "sourceArn":
+		return slot{text: &id.InScopeOf}
+	case l == onBehalf && string(key) == "userId":
+		return slot{text: &id.OnBehalfOf}
+	}
+	return slot{}
+}
+
+func (id *Identity) slot(key []byte) slot {
+	switch string(key) {
+	case "type":
+		return slot{text: &id.Type}
+	case "principalId":
+		return slot{text: &id.PrincipalID}
+	case "arn":
+		return slot{text: &id.ARN}
+	case "accountId":
+		return slot{text: &id.AccountID}
+	case "accessKeyId":
+		return slot{text: &id.AccessKeyID}
+	case "userName":
+		return slot{text: &id.UserName}
+	case "invokedBy":
+		return slot{text: &id.InvokedBy}
+	case "sessionContext":
+		id.Session = Session{}
+		return slot{down: inSession, open: true}
+	case "inScopeOf":
+		id.InScopeOf = nil
+		return slot{down: inScope, open: true}
+	case "onBehalfOf":
+		id.OnBehalfOf = nil
+		return slot{down: onBehalf, open: true}
+	}
+	return slot{}
+}
+
+func (s *Session) slot(key []byte) slot {
+	switch string(key) {
+	case "sourceIdentity":
+		return slot{text: &s.SourceIdentity}
+	case "ec2RoleDelivery":
+		return slot{text: &s.EC2RoleDelivery}
+	case "attributes":
+		s.CreationDate = nil
+		return slot{down: inAttributes, open: true}
+	case "sessionIssuer":
+		s.IssuerARN, s.IssuerType = nil, nil
+		return slot{down: inIssuer, open: true}
 	}
 	return slot{}
 }
