@@ -112,8 +112,8 @@ func TestLiveNamespaceRoot(t *testing.T) {
 	wantPrefix(t, "root of a user namespace", out, "0\nface")
 }
 
-// Multipath TCP makes its sockets in the kernel: in some versions the first
-// one has no owner, and a rule "not this uid" is not met by it.
+// Multipath TCP makes its sockets in the kernel, which then must know whose
+// they are.
 func TestLiveMultipathTCP(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, flavour string) {
 		l := newLab(t)
@@ -129,7 +129,7 @@ func TestLiveMultipathTCP(t *testing.T) {
 }
 
 // With a source route another address than the metadata service's stands in
-// the header. Newer kernels ask CAP_NET_RAW for one, so the user is root here.
+// the header. Recent kernels ask CAP_NET_RAW for one, so the user is root here.
 func TestLiveSourceRoute(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, flavour string) {
 		l := newLab(t, "sysctl")

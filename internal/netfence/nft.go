@@ -20,9 +20,11 @@ import (
 
 const tableName = "nbidentityd"
 
-// netlinkLimit bounds one exchange with the kernel. Loading modules for the
-// first rule can take most of a second on a small machine.
-const netlinkLimit = 5 * time.Second
+// netlinkLimit bounds one exchange with the kernel. The kernel answers before
+// it returns from the sending, so this is only against an answer that never
+// comes; it is long because the first rule may have to load a dozen modules,
+// and a limit that passes meanwhile would lose answers that are there.
+const netlinkLimit = time.Minute
 
 // nft keeps the fence in tables of its own, over netlink.
 type nft struct{}

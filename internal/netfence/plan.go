@@ -210,12 +210,13 @@ func containerChain(to []netip.Addr, listener netip.AddrPort) Chain {
 // outputChain refuses what was not redirected: connections older than the
 // fence, other ports and protocols, and everything when nothing is redirected.
 //
-// A segment whose owner the kernel does not know is refused like a stranger's,
-// because some kernels make sockets for a user that carry no owner (the first
-// subflow of MPTCP before Linux 6.6). But the acknowledgements and resets that
-// end an allowed user's connection have no owner either, their socket being
-// closed already; they carry no data, so the two usual forms pass. What else
-// has no owner is the kernel's own: neighbour discovery must not be refused.
+// A segment whose owner the kernel does not know is refused like a stranger's:
+// a rule "not these uids" is not met by it, and a kernel that makes a socket on
+// a user's behalf, as for multipath TCP, need not give it an owner (6.1 and
+// 6.18 do). But the acknowledgement that ends an allowed user's connection has
+// no owner either, its socket being closed already. It carries no data, so the
+// two usual forms pass. What else has no owner is the kernel's own: neighbour
+// discovery must not be refused.
 func outputChain(family Family, to []netip.Addr, allowed []uint32) Chain {
 	c := Chain{Name: "out", Type: "filter", Hook: "output", Priority: outputPriority}
 	for _, a := range to {
@@ -228,7 +229,7 @@ func outputChain(family Family, to []netip.Addr, allowed []uint32) Chain {
 	}
 	if family == IPv4 {
 		// With a source route the first hop stands where the destination
-		// does. Some kernels let any user set one, newer ones (6.18) do not.
+		// does. Recent kernels (6.1.192, 6.18) ask CAP_NET_RAW for setting one.
 		c.Rules = append(c.Rules, Rule{TCP: true, Port: imdsPort, Options: true, Verdict: Reset, Tally: Blocked})
 	}
 	return c
