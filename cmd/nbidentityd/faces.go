@@ -100,10 +100,7 @@ func (f faces) imdsPort() uint16 {
 // instanceMetadata asks the platform's service for what is not secret. Studio
 // has none.
 func (d *daemon) instanceMetadata(ctx context.Context, path string) (body []byte, contentType string, status int, err error) {
-	d.mu.Lock()
-	surface := d.notebook.Surface
-	d.mu.Unlock()
-	if surface != identity.SurfaceNotebookInstance {
+	if d.surface() != identity.SurfaceNotebookInstance {
 		return nil, "", http.StatusNotFound, nil
 	}
 	client := imds.New(imds.Options{Endpoint: d.settings.Endpoints.IMDS, EnableFallback: aws.FalseTernary})

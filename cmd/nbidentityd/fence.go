@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/netip"
+	"net/url"
 	"os"
 	"time"
 
@@ -109,9 +110,12 @@ func (d *daemon) assessOnce(ctx context.Context, facts discovery.Facts) assuranc
 	for i, u := range d.users {
 		seen := reach.Observe(ctx, reach.Config{
 			User: u.name, UID: uint32(u.uid), GIDs: u.groups,
-			Metadata:   metadataAddresses(),
+			Metadata:   d.metadataAddresses(),
 			MarkHeader: credserver.MarkHeader, Mark: d.mark,
 		})
+		if d.surface() != identity.SurfaceNotebookInstance {
+			seen.BaseReached, seen.BaseReason = assurance.Yes, "Studio's credentials endpoint answers every process of the app"
+		}
 		seen.PlatformNames = platformNames(facts)
 		seen.Fence, seen.FenceReason = d.fenceFact()
 		if got := assurance.Assess(seen); i == 0 || rank[got.Level] > rank[worst.Level] {
@@ -121,12 +125,34 @@ func (d *daemon) assessOnce(ctx context.Context, facts discovery.Facts) assuranc
 	return worst
 }
 
-func metadataAddresses() []netip.AddrPort {
+// metadataAddresses are where base credentials can be asked for: what the
+// settings say, or the platform's own addresses; none in Studio.
+func (d *daemon) metadataAddresses() []netip.AddrPort {
+	if d.surface() != identity.SurfaceNotebookInstance {
+		return nil
+	}
+	if own := d.settings.Endpoints.IMDS; own != "" {
+		u, err := url.Parse(own)
+		if err != nil {
+			return nil // settings.Validate has parsed it
+		}
+		addr, err := netip.ParseAddrPort(u.Host)
+		if err != nil {
+			return nil // a name: what it leads to may change
+		}
+		return []netip.AddrPort{addr}
+	}
 	var all []netip.AddrPort
 	for _, a := range netfence.DefaultMetadata() {
 		all = append(all, netip.AddrPortFrom(a, 80))
 	}
 	return all
+}
+
+func (d *daemon) surface() identity.Surface {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.notebook.Surface
 }
 
 // platformNames is about private apps of a domain; a shared space never has its

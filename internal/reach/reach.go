@@ -34,7 +34,8 @@ type Config struct {
 	UID  uint32
 	GIDs []uint32 // all groups of the user
 
-	// Metadata are the addresses of the metadata service.
+	// Metadata are the addresses of the metadata service; with none, what can
+	// be reached is unknown.
 	Metadata []netip.AddrPort
 	// MarkHeader and Mark tell our own metadata service's answers from the
 	// platform's.
@@ -68,6 +69,9 @@ func answer(yes bool) assurance.Answer {
 // base tries each address. One that is reached decides; one that could not be
 // tried leaves the whole unknown.
 func base(ctx context.Context, cfg Config) (assurance.Answer, string) {
+	if len(cfg.Metadata) == 0 {
+		return assurance.Unknown, "there is no address to try"
+	}
 	reached := assurance.No
 	var met []string
 	for _, addr := range cfg.Metadata {
