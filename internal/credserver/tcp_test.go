@@ -381,3 +381,31 @@ func listenAt(t testing.TB, addr string) net.Listener {
 	}
 	return l
 }
+
+// When the kernel cannot be asked, nobody is answered, and the log says so.
+func TestUnknownCaller(t *testing.T) {
+	core, logs := observer.New(zapcore.DebugLevel)
+	s := New(Config{Credentials: &provider{value: good()}, Log: zap.New(core)})
+	f := s.newFace(face{name: "imds"})
+	l := listenAt(t, "127.0.0.1:0")
+	g := f.gate(l, false, func(net.Conn) (caller, error) { return caller{}, errors.New("no sock_diag") })
+	done := make(chan error, 1)
+	go func() { _, err := g.Accept(); done <- err }()
+	r := &onTCP{addr: l.Addr().String()}
+	for range 10 {
+		if got := r.bytes(t, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); got != "" {
+			t.Errorf("answer %q", got)
+		}
+	}
+	l.Close()
+	if err := <-done; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Accept: %v", err)
+	}
+	s.refusals.flush()
+	if n := logs.FilterMessage("connection refused").Len(); n != linesPerKey {
+		t.Errorf("%d lines", n)
+	}
+	if n := s.metrics.GetOrCreateCounter(`nbidentityd_refusals_total{face="imds",code="caller_unknown"}`).Get(); n != 10 {
+		t.Errorf("%d counted", n)
+	}
+}
