@@ -6,10 +6,11 @@ STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BUILD        = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 PROGRAMS     = nbidentityd nbidentity fakeaws
 FUZZTIME    ?= 10s
+RECORDS     ?= 100000
 # A test process under the race detector otherwise sleeps a second at its end.
 export GORACE = atexit_sleep_ms=1
 
-.PHONY: help build whoami hello demo test race check fmt vet staticcheck shellcheck tidy interop bench fuzz clean
+.PHONY: help build whoami hello demo test race check fmt vet staticcheck shellcheck tidy interop bench who-accuracy fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +57,10 @@ hello: build
 
 bench: hello ## what the daemon costs; one line a figure
 	@$(GO) run ./internal/lab/bench -bin bin
+
+who-accuracy: ## what nbidentityd who gets right, by the kind of evidence (RECORDS=100000)
+	@out=$$(NBIDENTITYD_TRAIL_RECORDS=$(RECORDS) $(GO) test -count=1 -run '^TestAccuracy$$' -v -timeout 30m ./internal/trail/trailgen) \
+	  || { echo "$$out"; exit 1; }; echo "$$out" | sed -n '/^ *rung /,/^ *who: /s/^ *//p'
 
 fuzz: ## every fuzz target for FUZZTIME
 	@$(GO) list ./... | while read -r p; do \

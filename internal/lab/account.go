@@ -116,6 +116,12 @@ func (a *Account) Records(ctx context.Context, since int) ([]Record, error) {
 	return records, nil
 }
 
+// Flush delivers the trail to dir as CloudTrail delivers it to S3.
+func (a *Account) Flush(ctx context.Context, dir string) error {
+	_, err := a.call(ctx, http.MethodPost, "/flush", map[string]string{"dir": dir})
+	return err
+}
+
 // Secrets returns every secret key and session token issued so far.
 func (a *Account) Secrets(ctx context.Context) ([]string, error) {
 	data, err := a.call(ctx, http.MethodGet, "/secrets", nil)

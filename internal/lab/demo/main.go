@@ -110,7 +110,21 @@ func run(ctx context.Context, bin string) (err error) {
 		return err
 	}
 	fmt.Println()
-	return wrong
+	return errors.Join(wrong, who(ctx, l, account))
+}
+
+// who lets the auditor's command answer from the trail that was just made.
+func who(ctx context.Context, l *lab.Lab, a *lab.Account) error {
+	trail := filepath.Join(l.Dir, "trail")
+	if err := a.Flush(ctx, trail); err != nil {
+		return err
+	}
+	out, err := l.Command(ctx, nil, l.Program("nbidentityd"), "who", "--action", "sts:GetCallerIdentity", trail).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("nbidentityd who: %w: %s", err, out)
+	}
+	fmt.Printf("Who made these calls, by nbidentityd who, from the trail alone:\n\n%s\n", out)
+	return nil
 }
 
 // play makes the call, starts the daemon, and makes it again.
