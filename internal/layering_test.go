@@ -26,10 +26,6 @@ var edges = map[string][]string{
 	"internal/credserver/sockowner":   {},
 	"internal/discovery":              {"internal/awscause", "internal/identity"},
 	"internal/iameval":                {},
-	"internal/iampolicy":              {"internal/iampolicy/ordered", "internal/iampolicy/proof", "internal/iampolicy/rendering", "internal/iameval", "internal/identity"},
-	"internal/iampolicy/ordered":      {},
-	"internal/iampolicy/proof":        {"internal/iameval", "internal/identity"},
-	"internal/iampolicy/rendering":    {"internal/iampolicy/ordered", "internal/iampolicy"},
 	"internal/identity":               {},
 	"internal/imdsprobe":              {},
 	"internal/netfence":               {},
@@ -39,11 +35,25 @@ var edges = map[string][]string{
 	"internal/safefile":               {},
 	"internal/settings":               {},
 	"internal/status":                 {},
+	"internal/trail":                  {"internal/identity", "internal/trail/calls", "internal/trail/evidence"},
+	"internal/trail/calls":            {"internal/trail/record"},
+	"internal/trail/evidence":         {"internal/trail/calls", "internal/trail/record"},
+	"internal/trail/intake":           {"internal/trail/calls", "internal/trail/evidence", "internal/trail/record", "internal/trail/source"},
+	"internal/trail/record":           {},
+	"internal/trail/report":           {"internal/trail", "internal/trail/calls", "internal/trail/intake"},
+	"internal/trail/source":           {},
+	"internal/trail/trailgen":         {"internal/trail", "internal/trail/calls"},
+	"internal/trail/who":              {"internal/identity", "internal/trail", "internal/trail/calls", "internal/trail/evidence", "internal/trail/intake", "internal/trail/report", "internal/trail/source"},
+	"internal/iampolicy":              {"internal/iameval", "internal/iampolicy/ordered", "internal/iampolicy/proof", "internal/identity"},
+	"internal/iampolicy/ordered":      {},
+	"internal/iampolicy/proof":        {"internal/iameval"},
+	"internal/iampolicy/rendering":    {"internal/iampolicy", "internal/iampolicy/ordered"},
+	"internal/trail/athena":           {"internal/trail"},
 }
 
 // exempt are the trees that stand outside the daemon: the stand-in for AWS and
 // the programs that start everything together.
-var exempt = []string{"cmd/", "internal/fakeaws", "internal/lab", "internal/trail"}
+var exempt = []string{"cmd/", "internal/fakeaws", "internal/lab"}
 
 // banned names, for each program, what it must not link, with the reason.
 var banned = map[string]map[string]string{
