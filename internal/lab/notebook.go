@@ -23,6 +23,9 @@ type Notebook struct {
 	// Enter stands before every command on this notebook: nothing, or what
 	// enters its network.
 	Enter []string
+	// Unfenced leaves the metadata service open to everybody, so that a program
+	// which passes over nbidentity shows.
+	Unfenced bool
 	// Env is what the platform gives to every program, the daemon too.
 	Env []string
 
@@ -82,6 +85,9 @@ func (nb *Notebook) settings() string {
 	if len(nb.Enter) == 0 {
 		// The ports are the host's, which others may be using.
 		b.WriteString("[faces]\nimds_port = 0\ncontainer_port = 0\n")
+	}
+	if nb.Unfenced {
+		b.WriteString("[fence]\nenabled = false\n")
 	}
 	fmt.Fprintf(&b, "[[user]]\nname = \"%d\"\nhome = %q\n", nb.UID, nb.Home)
 	return b.String()

@@ -69,9 +69,15 @@ type outcome struct {
 }
 
 // playLeftovers lets nbidentityd write its part into every leftover, lets the
-// quick clients call, and lets nbidentityd take its part out again.
-func (s *session) playLeftovers(ctx context.Context, nb *lab.Notebook, want string, cases []leftover) error {
-	fmt.Printf("\nleftovers in ~/.aws, after nbidentityd install\n")
+// quick clients call, and lets nbidentityd take its part out again. trail is
+// read to its present end.
+func (s *session) playLeftovers(ctx context.Context, nb *lab.Notebook, want string, cases []leftover, trail *watch) error {
+	empty := *nb
+	empty.Home = filepath.Join(s.lab.Dir, "leftovers", "none")
+	if err := s.prove(ctx, &empty, "with an empty home", want, trail); err != nil {
+		return err
+	}
+	fmt.Println("  with these leftovers in ~/.aws, after nbidentityd install:")
 	m := &matrix{session: s, want: want, cases: cases}
 	before := s.failures
 	for _, c := range s.clients {
@@ -84,14 +90,10 @@ func (s *session) playLeftovers(ctx context.Context, nb *lab.Notebook, want stri
 			return fmt.Errorf("leftover %s: %w", c.name, err)
 		}
 	}
-	all := &watch{account: s.account}
-	if _, err := all.calls(ctx); err != nil {
-		return err
-	}
 	if err := m.run(ctx); err != nil {
 		return err
 	}
-	calls, err := all.calls(ctx)
+	calls, err := trail.calls(ctx)
 	if err != nil {
 		return err
 	}
@@ -216,7 +218,7 @@ const (
 // nothing keeps ~/.aws/credentials in order.
 var legend = []struct{ mark, meaning string }{
 	{markGood, "there were calls, and all had the right name"},
-	{markShadowed, "~/.aws/credentials wins, as install said; no call came through"},
+	{markShadowed, "~/.aws/credentials wins, as install said; the client fails, and made no call without the right name"},
 	{markLeak, "~/.aws/credentials wins, as install said; calls came through without the right name"},
 	{markRegion, "boto3 refuses the user's own region line, with and without nbidentityd; no call"},
 	{markFailed, ""},
@@ -228,13 +230,14 @@ var legend = []struct{ mark, meaning string }{
 const badRegion = "InvalidRegionError: Provided region_name 'us-west-2 # home'"
 
 func (m *matrix) mark(c leftover, o outcome) string {
+	v := judge(o.calls, m.want)
 	switch {
-	case o.err == nil && judge(o.calls, m.want).good():
+	case o.err == nil && v.good():
 		return markGood
-	case c.shadows() && len(o.calls) == 0:
-		return markShadowed
-	case c.shadows():
+	case c.shadows() && v.unattributed+v.misattributed > 0:
 		return markLeak
+	case c.shadows():
+		return markShadowed
 	case len(o.calls) == 0 && bytes.Contains(o.output, []byte(badRegion)):
 		return markRegion
 	}

@@ -30,29 +30,41 @@ type trial struct {
 	app      string // of the scenario, in Studio
 }
 
-func trials() []trial {
+const instance = `{
+	"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb",
+	"ResourceName": "alice-nb"}`
+
+// trials lists the two on which every client calls, and the one for leftovers.
+// On the first the fence leads to the right name whatever way a client takes;
+// on the others only credential_process does.
+func trials() (tables []trial, leftovers trial) {
 	return []trial{
-		{
-			notebook: lab.Notebook{Name: "instance", UID: clientUID, Metadata: `{
-				"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb",
-				"ResourceName": "alice-nb"}`},
-			want: "alice-nb", platform: stage.IMDSAddress,
-		},
-		{
-			notebook: lab.Notebook{Name: "space", UID: clientUID, Metadata: `{
+			{
+				notebook: lab.Notebook{Name: "instance", UID: clientUID, Metadata: instance},
+				want:     "alice-nb", platform: stage.IMDSAddress,
+			},
+			{
+				notebook: lab.Notebook{Name: "space", UID: clientUID, Metadata: `{
 				"AppType": "JupyterLab", "DomainId": "d-exampledomain", "SpaceName": "alice-space",
 				"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:app/d-exampledomain/alice-space/JupyterLab/default",
 				"ResourceName": "default"}`},
-			want: "alice", platform: stage.ContainerAddress, app: "alice-lab",
-		},
-	}
+				want: "alice", platform: stage.ContainerAddress, app: "alice-lab",
+			},
+		}, trial{
+			notebook: lab.Notebook{Name: "unfenced", UID: clientUID, Metadata: instance, Unfenced: true},
+			want:     "alice-nb", platform: stage.IMDSAddress,
+		}
 }
 
 func (t trial) String() string {
 	if t.app != "" {
 		return fmt.Sprintf("Studio, private space alice-space of %s, credentials at %s", t.want, t.platform)
 	}
-	return fmt.Sprintf("notebook instance %s, credentials at %s", t.want, t.platform)
+	fence := "with the fence"
+	if t.notebook.Unfenced {
+		fence = "without the fence"
+	}
+	return fmt.Sprintf("notebook instance %s, credentials at %s, %s", t.want, t.platform, fence)
 }
 
 // session is one run of the trials and what it has come to.
@@ -80,29 +92,29 @@ func (s *session) fail(output []byte, format string, args ...any) {
 // play runs on the stage, with everything laid out in dir.
 func play(ctx context.Context, dir, casesDir string) (err error) {
 	started := time.Now()
-	leftovers, err := readLeftovers(casesDir) // before anything is mounted over it
+	cases, err := readLeftovers(casesDir) // before anything is mounted over it
 	if err != nil {
 		return err
 	}
 	s := &session{dir: dir, lab: &lab.Lab{Bin: filepath.Join(dir, "bin"), Dir: filepath.Join(dir, "lab")}, ran: map[string]bool{}}
 	defer func() { err = errors.Join(err, s.lab.Close()) }()
-	if err := s.build(ctx); err != nil {
+	tables, leftovers := trials()
+	if err := s.build(ctx, append(tables, leftovers)); err != nil {
 		return err
 	}
-	var instance *lab.Notebook
-	for _, t := range trials() {
-		nb, err := s.attend(ctx, t)
-		if err != nil {
+	for _, t := range tables {
+		if err := s.table(ctx, t); err != nil {
 			return fmt.Errorf("%s: %w", t.notebook.Name, err)
 		}
-		if instance == nil {
-			instance = nb
-		}
 	}
-	if err := s.playLeftovers(ctx, instance, trials()[0].want, leftovers); err != nil {
+	nb, trail, err := s.attend(ctx, leftovers)
+	if err != nil {
+		return fmt.Errorf("%s: %w", leftovers.notebook.Name, err)
+	}
+	if err := s.playLeftovers(ctx, nb, leftovers.want, cases, trail); err != nil {
 		return err
 	}
-	if err := s.searchSecrets(ctx, instance); err != nil {
+	if err := s.searchSecrets(ctx, nb); err != nil {
 		s.fail(nil, "searching for secrets: %v", err)
 	}
 	fmt.Printf("the trials took %.1f s; %d failures\n", time.Since(started).Seconds(), s.failures)
@@ -115,9 +127,9 @@ func play(ctx context.Context, dir, casesDir string) (err error) {
 
 // build makes the network, starts AWS and makes its names and certificates
 // work.
-func (s *session) build(ctx context.Context) (err error) {
+func (s *session) build(ctx context.Context, trials []trial) (err error) {
 	var notebooks []stage.Notebook
-	for _, t := range trials() {
+	for _, t := range trials {
 		notebooks = append(notebooks, stage.Notebook{Name: t.notebook.Name, Platform: t.platform})
 	}
 	// What clients leave in /tmp lies in the lab and is searched for secrets.
@@ -126,7 +138,7 @@ func (s *session) build(ctx context.Context) (err error) {
 	}
 	ca := filepath.Join(s.dir, "trust", "ca.pem")
 	s.account, err = s.lab.StartAccount(ctx, "-allow-any", "-api", "", "-tls", stage.APIAddress+":443", "-ca-file", ca,
-		"-imds", trials()[0].want+"="+stage.IMDSAddress+":80", "-container", stage.ContainerAddress+":80",
+		"-imds", trials[0].want+"="+stage.IMDSAddress+":80", "-container", stage.ContainerAddress+":80",
 		"-trail", filepath.Join(s.lab.Dir, "trail.jsonl"))
 	if err != nil {
 		return err
@@ -142,9 +154,9 @@ func (s *session) build(ctx context.Context) (err error) {
 	return err
 }
 
-// attend proves that an unattributed call would show, starts the daemon and
-// lets every client call.
-func (s *session) attend(ctx context.Context, t trial) (*lab.Notebook, error) {
+// attend proves that an unattributed call would show and starts the daemon. It
+// returns the trail from then on.
+func (s *session) attend(ctx context.Context, t trial) (*lab.Notebook, *watch, error) {
 	fmt.Printf("\n%s\n", t)
 	t.notebook.Enter = stage.Enter(t.notebook.Name)
 	if t.app != "" {
@@ -152,17 +164,24 @@ func (s *session) attend(ctx context.Context, t trial) (*lab.Notebook, error) {
 	}
 	nb, err := s.lab.NewNotebook(s.account, t.notebook)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	trail := &watch{account: s.account}
 	if _, err := trail.calls(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := s.prove(ctx, nb, t.want, trail); err != nil {
-		return nil, err
+	if err := s.prove(ctx, nb, "before the daemon", t.want, trail); err != nil {
+		return nil, nil, err
 	}
-	if _, err := nb.StartDaemon(ctx); err != nil {
-		return nil, err
+	_, err = nb.StartDaemon(ctx)
+	return nb, trail, err
+}
+
+// table lets every client call.
+func (s *session) table(ctx context.Context, t trial) error {
+	nb, trail, err := s.attend(ctx, t)
+	if err != nil {
+		return err
 	}
 	for _, c := range s.clients {
 		if c.Skip != "" {
@@ -173,25 +192,25 @@ func (s *session) attend(ctx context.Context, t trial) (*lab.Notebook, error) {
 			continue
 		}
 		if err := s.try(ctx, nb, c, t.want, trail); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return nb, nil
+	return nil
 }
 
-// prove makes a call before the daemon runs: the judge must object to it.
-func (s *session) prove(ctx context.Context, nb *lab.Notebook, want string, trail *watch) error {
+// prove makes a call that the judge must object to.
+func (s *session) prove(ctx context.Context, nb *lab.Notebook, when, want string, trail *watch) error {
 	out, err := asUser(ctx, nb, []string{"AWS_REGION=" + s.account.Region}, s.lab.Program("whoami"))
 	if err != nil {
-		return fmt.Errorf("a call before the daemon: %w\n%s", err, out)
+		return fmt.Errorf("a call %s: %w\n%s", when, err, out)
 	}
 	calls, err := trail.calls(ctx)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("  before the daemon: %s\n", describe(calls, want))
+	fmt.Printf("  %s: %s\n", when, describe(calls, want))
 	if v := judge(calls, want); v.unattributed == 0 {
-		return fmt.Errorf("a call before the daemon was not unattributed (%s): this set-up would not show one", v)
+		return fmt.Errorf("a call %s was not unattributed (%s): this set-up would not show one", when, v)
 	}
 	return nil
 }
