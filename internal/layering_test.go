@@ -43,7 +43,7 @@ var edges = map[string][]string{
 	"internal/trail/report":           {"internal/trail", "internal/trail/calls", "internal/trail/intake"},
 	"internal/trail/source":           {},
 	"internal/trail/trailgen":         {"internal/trail", "internal/trail/calls"},
-	"internal/trail/who":              {"internal/identity", "internal/trail", "internal/trail/calls", "internal/trail/evidence", "internal/trail/intake", "internal/trail/report", "internal/trail/source"},
+	"internal/trail/who":              {"internal/identity", "internal/trail", "internal/trail/athena", "internal/trail/calls", "internal/trail/evidence", "internal/trail/intake", "internal/trail/report", "internal/trail/source"},
 	"internal/iampolicy":              {"internal/iameval", "internal/iampolicy/ordered", "internal/iampolicy/proof", "internal/identity"},
 	"internal/iampolicy/ordered":      {},
 	"internal/iampolicy/proof":        {"internal/iameval"},
