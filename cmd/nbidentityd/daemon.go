@@ -238,6 +238,11 @@ func names(want settings.Identity, facts discovery.Facts) (sessionName, sourceId
 // Retrieve waits for the name to be known and then asks the source.
 func (d *daemon) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	select {
+	case <-d.sourced: // before ctx.Done, which costs a timer
+		return d.source.Retrieve(ctx)
+	default:
+	}
+	select {
 	case <-d.sourced:
 		return d.source.Retrieve(ctx)
 	case <-ctx.Done():

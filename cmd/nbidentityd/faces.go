@@ -43,10 +43,9 @@ func (d *daemon) openFaces() faces {
 	if port := d.settings.Faces.ContainerPort; port != 0 {
 		f.tokens = authtoken.New(d.uids()...)
 		if err := f.tokens.Write(d.tokenDir()); err != nil {
-			d.log.Error("face not opened", zap.String("face", "container"), zap.Error(err))
-		} else {
-			f.container = d.listen("container", "127.0.0.1", port)
+			d.log.Error("face of no use to some user", zap.String("face", "container"), zap.Error(err))
 		}
+		f.container = d.listen("container", "127.0.0.1", port)
 	}
 	return f
 }
@@ -100,7 +99,11 @@ func (f faces) imdsPort() uint16 {
 // instanceMetadata asks the platform's service for what is not secret. Studio
 // has none.
 func (d *daemon) instanceMetadata(ctx context.Context, path string) (body []byte, contentType string, status int, err error) {
-	if d.surface() != identity.SurfaceNotebookInstance {
+	switch d.surface() {
+	case identity.SurfaceNotebookInstance:
+	case "":
+		return nil, "", 0, errors.New("asking instance metadata: it is not known yet whether this machine has any")
+	default:
 		return nil, "", http.StatusNotFound, nil
 	}
 	client := imds.New(imds.Options{Endpoint: d.settings.Endpoints.IMDS, EnableFallback: aws.FalseTernary})
