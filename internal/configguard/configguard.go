@@ -1,6 +1,6 @@
 // Package configguard keeps one home's ~/.aws/config as the daemon needs it:
 // Write puts the managed keys in, Undo takes them out, Preview tells what Write
-// would do. Keeping watch is not its task yet.
+// would do, and a Guard keeps it so.
 //
 // The text is awsconfig's business, the safe way to the file safefile's. This
 // package decides what happens around them:
@@ -21,6 +21,37 @@
 //     from changing it, and root could not trust it. It has mode 0600 and may
 //     hold the static keys that the file held; Undo deletes it.
 //
+// The Guard has two ways. Where the kernel, the file system and the
+// capabilities allow it, and Config.Lock asks for it, the file becomes root's,
+// a fresh inode that the user could never open for writing, and gets the
+// immutable flag together with its directory; the directories that AWS clients,
+// Toolkit and Studio write into are made for the user before. Against a user
+// without CAP_LINUX_IMMUTABLE that is protection: no edit, rename or link, no
+// descriptor, mapping or user namespace gets round it. What the user loses:
+// `aws configure` for profiles in this file (AddProfile does it for them; the
+// credentials file stays theirs), tools that replace ~/.aws/credentials by
+// rename, and new names directly in ~/.aws. A killed daemon leaves the lock;
+// the next one, Release or Undo finds it, with or without the record. An
+// immutable flag that somebody else has set is left alone and reported.
+//
+// Elsewhere the Guard watches, polls and repairs. That is repair, not
+// protection: a hostile loop wins while it runs. It is recorded as one burst,
+// the repairs pause for longer and longer, and the cost is bounded to a few per
+// cent of a core. Not seen are AWS_CONFIG_FILE, AWS_PROFILE, HOME and keys in
+// the environment, in either way; keys in ~/.aws/credentials [default], which
+// most clients prefer, are reported and never edited.
+//
+// An edit that leaves every client with our command is no tampering, whatever
+// else it changes. What replaces a file that was in order and cannot be edited
+// (a link, a pipe, a text that the clients read differently) is renamed to
+// config.put-away-by-nbidentityd, or aws.put-away-by-nbidentityd in the home,
+// of which only the last is kept. Which process did it is not known: only
+// fanotify tells, which needs CAP_SYS_ADMIN.
+//
+// The package is longer than most since it must undo all that it does, after a
+// kill at any moment: record.go remembers, lock.go locks and releases, undo.go
+// undoes; guard.go decides, watch.go notices, tamper.go counts.
+//
 // A home that several containers share is safe, since every write is whole and
 // all write the same; but only the first one's record says what was there
 // before, so Undo belongs where the first Write was made.
@@ -30,6 +61,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
 	"github.com/nbidentityd/nbidentityd/internal/safefile"
@@ -52,7 +84,9 @@ type Config struct {
 	StateDir string // existing directory of the daemon's own; "" keeps no backup and no record
 	// MoveAside renames a link or other object in the way instead of refusing.
 	MoveAside bool
-	Log       *zap.Logger
+	// Lock makes file and directory immutable where the kernel allows it.
+	Lock bool
+	Log  *zap.Logger
 }
 
 // Result is what a call did, or with Preview would do.
@@ -90,6 +124,16 @@ func (f found) close() {
 	}
 }
 
+// closed reports whether the user has taken their own right to read the file,
+// without which their clients would go on to other credentials.
+func (f found) closed(uid int) (bool, error) {
+	if f.dir == nil {
+		return false, nil
+	}
+	usable, err := f.dir.Usable()
+	return err == nil && !usable || f.version.Exists() && f.version.UID == uid && uid != 0 && f.version.Mode&0o400 == 0, err
+}
+
 // Write makes the file say what cfg.Managed says. If it does already, nothing
 // is written. An *awsconfig.SyntaxError means that a person must edit the file.
 func Write(cfg Config) (Result, error) { return write(cfg, false) }
@@ -98,27 +142,33 @@ func Write(cfg Config) (Result, error) { return write(cfg, false) }
 func Preview(cfg Config) (Result, error) { return write(cfg, true) }
 
 func write(cfg Config, dry bool) (Result, error) {
-	g, err := newGuard(cfg)
+	v, err := openVisit(cfg)
 	if err != nil {
 		return Result{}, err
 	}
-	defer g.close()
-	for range attempts {
-		result, err := g.write(dry)
-		if !errors.Is(err, safefile.ErrChanged) {
-			return result, err
-		}
-	}
-	return Result{}, fmt.Errorf("writing %s: %w", g.path(), safefile.ErrContended)
+	defer v.close()
+	var result Result
+	err = v.retry(func() error {
+		result, err = v.write(dry)
+		return err
+	})
+	return result, err
 }
 
-type guard struct {
+// visit is one piece of work on one home.
+type visit struct {
 	Config
-	home  *safefile.Dir
-	aside []Aside
+	home       *safefile.Dir
+	limit      int64 // bytes of text
+	aside      []Aside
+	displace   bool  // what is in the way is an attack and goes to a fixed name
+	displaced  error // what was in the way
+	restore    bool  // it was put away: the last good text comes back
+	allowed    bool  // to repair
+	unlockable error // why put did not lock
 }
 
-func newGuard(cfg Config) (*guard, error) {
+func openVisit(cfg Config) (*visit, error) {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
@@ -126,69 +176,72 @@ func newGuard(cfg Config) (*guard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("home directory of uid %d: %w", cfg.UID, err)
 	}
-	return &guard{Config: cfg, home: home}, nil
+	return &visit{Config: cfg, home: home, limit: awsconfig.MaxSize}, nil
 }
 
-func (g *guard) close() { _ = g.home.Close() } // read-only descriptor
+func (v *visit) close() { _ = v.home.Close() } // read-only descriptor
 
-func (g *guard) path() string { return g.Home + "/" + dirName + "/" + fileName }
+func (v *visit) path() string { return v.Home + "/" + dirName + "/" + fileName }
 
-func (g *guard) write(dry bool) (Result, error) {
-	result := Result{Path: g.path()}
-	f, err := g.find(dry)
+// retry does work again while the file keeps changing under it.
+func (v *visit) retry(work func() error) error {
+	var err error
+	for range attempts {
+		if err = work(); !errors.Is(err, safefile.ErrChanged) {
+			return err
+		}
+	}
+	return fmt.Errorf("writing %s: %w: %w", v.path(), safefile.ErrContended, err)
+}
+
+func (v *visit) write(dry bool) (Result, error) {
+	result := Result{Path: v.path()}
+	f, err := v.find(dry)
 	if err != nil {
 		return result, err
 	}
 	defer func() { f.close() }()
-	edit, err := awsconfig.Plan(f.text, g.Managed)
+	edit, err := awsconfig.Plan(f.text, v.Managed)
 	if err != nil {
-		return result, fmt.Errorf("editing %s: %w", g.path(), err)
+		return result, fmt.Errorf("editing %s: %w", v.path(), err)
 	}
 	result.Changes = edit.Changes
-	result.Shadows = g.shadows(f, edit.Text)
-	result.Aside = g.aside
+	result.Shadows = v.shadows(f, edit.Text)
+	result.Aside = v.aside
 	result.Changed = !bytes.Equal(edit.Text, f.text)
 	result.Created = !f.version.Exists()
-	if dry || !result.Changed {
+	if dry {
 		return result, nil
 	}
-	if result.Backup, err = g.remember(f); err != nil {
+	if result.Backup, err = v.put(f, edit.Text); err != nil || !result.Changed {
 		return result, err
 	}
-	if f.dir == nil {
-		if f.dir, _, err = g.home.MakeSub(dirName); err != nil {
-			return result, err
-		}
-	}
-	if _, err := f.dir.Replace(fileName, f.version, edit.Text); err != nil {
-		return result, err
-	}
-	g.Log.Info("aws config written", zap.String("path", g.path()), zap.Bool("created", result.Created),
+	v.Log.Info("aws config written", zap.String("path", v.path()), zap.Bool("created", result.Created),
 		zap.Int("changes", len(result.Changes)), zap.Int("shadows", len(result.Shadows)))
 	return result, nil
 }
 
 // find opens the directory and reads the file. What is in the way is moved
 // aside, if that is allowed; a dry run only notes it.
-func (g *guard) find(dry bool) (found, error) {
-	dir, err := g.home.Sub(dirName)
+func (v *visit) find(dry bool) (found, error) {
+	dir, err := v.home.Sub(dirName)
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return found{}, nil
-	case errors.Is(err, safefile.ErrNotDirectory):
-		return found{}, g.moveAside(g.home, "", dirName, err, dry)
+	case errors.Is(err, safefile.ErrNotDirectory), v.displace && errors.Is(err, safefile.ErrForeign):
+		return found{}, v.moveAside(v.home, "", dirName, err, dry)
 	case err != nil:
 		return found{}, err
 	}
 	f := found{dir: dir}
-	f.text, f.version, err = dir.Read(fileName, awsconfig.MaxSize)
+	f.text, f.version, err = dir.Read(fileName, v.limit)
 	switch {
 	case err == nil, errors.Is(err, unix.ENOENT):
 		return f, nil
-	case errors.Is(err, safefile.ErrNotRegular):
-		err = g.moveAside(dir, dirName, fileName, err, dry)
+	case errors.Is(err, safefile.ErrNotRegular), v.displace && (errors.Is(err, safefile.ErrForeign) || errors.Is(err, safefile.ErrTooLarge) || errors.Is(err, unix.EACCES)):
+		err = v.moveAside(dir, dirName, fileName, err, dry)
 	case errors.Is(err, safefile.ErrForeign):
-		err = fmt.Errorf("%w: give it to uid %d by chown, or delete it", err, g.UID)
+		err = fmt.Errorf("%w: give it to uid %d by chown, or delete it", err, v.UID)
 	}
 	if err != nil {
 		f.close()
@@ -200,25 +253,52 @@ func (g *guard) find(dry bool) (found, error) {
 // moveAside records first and renames then, so that a crash between the two
 // leaves a record of something that is still in its place, which Undo passes
 // over.
-func (g *guard) moveAside(dir *safefile.Dir, where, name string, cause error, dry bool) error {
-	if !g.MoveAside {
+func (v *visit) moveAside(dir *safefile.Dir, where, name string, cause error, dry bool) error {
+	if v.displace {
+		return v.putAway(dir, name, cause, dry)
+	}
+	if !v.MoveAside {
 		return fmt.Errorf("%w: put a plain one in its place, or allow nbidentityd to move it aside", cause)
 	}
 	a := Aside{Dir: where, Name: name, Now: safefile.RandomName(name + ".before-nbidentityd-")}
 	if !dry {
-		if err := g.recordAside(a); err != nil {
+		if err := v.recordAside(a); err != nil {
 			return err
 		}
 		if err := dir.Aside(name, a.Now); err != nil {
 			return err
 		}
-		g.Log.Warn("moved aside what stood in the way", zap.String("dir", dir.Path()), zap.String("name", name), zap.String("now", a.Now))
+		v.Log.Warn("moved aside what stood in the way", zap.String("dir", dir.Path()), zap.String("name", name), zap.String("now", a.Now))
 	}
-	g.aside = append(g.aside, a)
+	v.aside = append(v.aside, a)
 	return nil
 }
 
-func (g *guard) shadows(f found, config []byte) []awsconfig.Finding {
+// putAway renames what an attack or another program has put in the place of a
+// file that was in order. The name is fixed, and only the last one is kept, so
+// that a loop cannot fill the disk; directories are never removed.
+func (v *visit) putAway(dir *safefile.Dir, name string, cause error, dry bool) error {
+	v.displaced = cause
+	if dry {
+		return nil
+	}
+	slot := strings.TrimPrefix(name, ".") + ".put-away-by-nbidentityd"
+	err := dir.Aside(name, slot)
+	if errors.Is(err, unix.EEXIST) {
+		if err = dir.Remove(slot); err == nil || errors.Is(err, unix.EISDIR) {
+			err = dir.Aside(name, slot)
+		}
+		if errors.Is(err, unix.EEXIST) {
+			err = dir.Aside(name, safefile.RandomName(slot+"-"))
+		}
+	}
+	if errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("%w: %w", safefile.ErrChanged, err)
+	}
+	return err
+}
+
+func (v *visit) shadows(f found, config []byte) []awsconfig.Finding {
 	if f.dir == nil {
 		return nil
 	}

@@ -20,6 +20,10 @@ type record struct {
 	DirExisted  bool    `json:"dir_existed"`
 	FileExisted bool    `json:"file_existed"`
 	Aside       []Aside `json:"aside,omitempty"`
+	// Made are the paths in ~/.aws that were made before it was locked.
+	Made []string `json:"made,omitempty"`
+	// Owner is who gets the file back that root holds locked; nil if it is not.
+	Owner *safefile.Owner `json:"owner,omitempty"`
 
 	known   bool // Complete, and read from StateDir
 	version safefile.Version
@@ -28,42 +32,42 @@ type record struct {
 const maxRecord = 1 << 16
 
 // stem names this home's files in StateDir.
-func (g *guard) stem() string {
-	return fmt.Sprintf("awsconfig-%d-%x", g.UID, sha256.Sum256([]byte(g.Home)))[:32]
+func (v *visit) stem() string {
+	return fmt.Sprintf("awsconfig-%d-%x", v.UID, sha256.Sum256([]byte(v.Home)))[:32]
 }
 
 // state opens StateDir, which belongs to this process's user and is writable by
 // nobody else: Undo renames what the record names.
-func (g *guard) state() (*safefile.Dir, error) {
-	d, err := safefile.Open(g.StateDir, os.Geteuid(), os.Getegid())
+func (v *visit) state() (*safefile.Dir, error) {
+	d, err := safefile.Open(v.StateDir, os.Geteuid(), os.Getegid())
 	if err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(d.Fd(), &st); err != nil {
-		return nil, errors.Join(fmt.Errorf("state directory: inspecting %s: %w", g.StateDir, err), d.Close())
+		return nil, errors.Join(fmt.Errorf("state directory: inspecting %s: %w", v.StateDir, err), d.Close())
 	}
 	if st.Mode&0o022 != 0 {
-		return nil, errors.Join(fmt.Errorf("state directory: %s has mode %o: make it 0700", g.StateDir, st.Mode&0o7777), d.Close())
+		return nil, errors.Join(fmt.Errorf("state directory: %s has mode %o: make it 0700", v.StateDir, st.Mode&0o7777), d.Close())
 	}
 	return d, nil
 }
 
 // load returns the zero record if there is none.
-func (g *guard) load() (record, error) {
-	if g.StateDir == "" {
+func (v *visit) load() (record, error) {
+	if v.StateDir == "" {
 		return record{}, nil
 	}
-	d, err := g.state()
+	d, err := v.state()
 	if err != nil {
 		return record{}, err
 	}
 	defer d.Close()
-	return g.loadFrom(d)
+	return v.loadFrom(d)
 }
 
-func (g *guard) loadFrom(d *safefile.Dir) (record, error) {
-	name := g.stem() + ".json"
+func (v *visit) loadFrom(d *safefile.Dir) (record, error) {
+	name := v.stem() + ".json"
 	data, version, err := d.Read(name, maxRecord)
 	if errors.Is(err, unix.ENOENT) {
 		return record{}, nil
@@ -73,23 +77,23 @@ func (g *guard) loadFrom(d *safefile.Dir) (record, error) {
 	}
 	var r record
 	if err := json.Unmarshal(data, &r); err != nil {
-		return record{}, fmt.Errorf("reading %s: %w: delete it; undo then works from the text alone", filepath.Join(g.StateDir, name), err)
+		return record{}, fmt.Errorf("reading %s: %w: delete it; undo then works from the text alone", filepath.Join(v.StateDir, name), err)
 	}
 	r.known, r.version = r.Complete, version
 	return r, nil
 }
 
 // change loads the record, lets f alter it and stores it if f says so.
-func (g *guard) change(f func(d *safefile.Dir, r *record) (bool, error)) error {
-	if g.StateDir == "" {
+func (v *visit) change(f func(d *safefile.Dir, r *record) (bool, error)) error {
+	if v.StateDir == "" {
 		return nil
 	}
-	d, err := g.state()
+	d, err := v.state()
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	r, err := g.loadFrom(d)
+	r, err := v.loadFrom(d)
 	if err != nil {
 		return err
 	}
@@ -97,17 +101,17 @@ func (g *guard) change(f func(d *safefile.Dir, r *record) (bool, error)) error {
 	if err != nil || !store {
 		return err
 	}
-	r.Home = g.Home
+	r.Home = v.Home
 	data, err := json.MarshalIndent(r, "", "\t")
 	if err != nil {
-		return fmt.Errorf("encoding the record of %s: %w", g.Home, err)
+		return fmt.Errorf("encoding the record of %s: %w", v.Home, err)
 	}
-	_, err = d.Replace(g.stem()+".json", r.version, append(data, '\n'))
+	_, err = d.Replace(v.stem()+".json", r.version, append(data, '\n'))
 	return err
 }
 
-func (g *guard) recordAside(a Aside) error {
-	return g.change(func(_ *safefile.Dir, r *record) (bool, error) {
+func (v *visit) recordAside(a Aside) error {
+	return v.change(func(_ *safefile.Dir, r *record) (bool, error) {
 		r.Aside = append(r.Aside, a)
 		return true, nil
 	})
@@ -115,18 +119,18 @@ func (g *guard) recordAside(a Aside) error {
 
 // remember stores the record and the backup before the first Write. It returns
 // the backup's path, "" if there was nothing to back up.
-func (g *guard) remember(f found) (backup string, err error) {
-	err = g.change(func(d *safefile.Dir, r *record) (bool, error) {
-		name := g.stem() + ".before"
+func (v *visit) remember(f found) (backup string, err error) {
+	err = v.change(func(d *safefile.Dir, r *record) (bool, error) {
+		name := v.stem() + ".before"
 		if r.known {
 			if _, version, err := d.Read(name, awsconfig.MaxSize); err == nil && version.Exists() {
-				backup = filepath.Join(g.StateDir, name)
+				backup = filepath.Join(v.StateDir, name)
 			}
 			return false, nil
 		}
 		original, err := awsconfig.Remove(f.text)
 		if err != nil {
-			return false, fmt.Errorf("editing %s: %w", g.path(), err)
+			return false, fmt.Errorf("editing %s: %w", v.path(), err)
 		}
 		if f.version.Exists() {
 			_, old, err := d.Read(name, awsconfig.MaxSize)
@@ -136,7 +140,7 @@ func (g *guard) remember(f found) (backup string, err error) {
 			if _, err := d.Replace(name, old, original); err != nil {
 				return false, err
 			}
-			backup = filepath.Join(g.StateDir, name)
+			backup = filepath.Join(v.StateDir, name)
 		}
 		r.Complete, r.DirExisted, r.FileExisted = true, f.dir != nil, f.version.Exists()
 		return true, nil
@@ -145,17 +149,20 @@ func (g *guard) remember(f found) (backup string, err error) {
 }
 
 // forget deletes record and backup.
-func (g *guard) forget() error {
-	if g.StateDir == "" {
+func (v *visit) forget() error {
+	if v.StateDir == "" {
 		return nil
 	}
-	d, err := g.state()
+	d, err := v.state()
 	if err != nil {
 		return err
 	}
 	defer d.Close()
 	for _, suffix := range []string{".before", ".json"} {
-		if err := d.Remove(g.stem() + suffix); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := d.Sweep(v.stem() + suffix); err != nil {
+			return err
+		}
+		if err := d.Remove(v.stem() + suffix); err != nil && !errors.Is(err, unix.ENOENT) {
 			return err
 		}
 	}

@@ -15,38 +15,46 @@ import (
 // aside, and removes the file and directory if they did not exist before and
 // are empty again. Edits that the user has made since stay. It is idempotent.
 func Undo(cfg Config) (Result, error) {
-	g, err := newGuard(cfg)
+	v, err := openVisit(cfg)
 	if err != nil {
 		return Result{}, err
 	}
-	defer g.close()
-	for range attempts {
-		result, err := g.undo()
-		if !errors.Is(err, safefile.ErrChanged) {
-			return result, err
-		}
-	}
-	return Result{}, fmt.Errorf("writing %s: %w", g.path(), safefile.ErrContended)
+	defer v.close()
+	var result Result
+	err = v.retry(func() error {
+		result, err = v.undo()
+		return err
+	})
+	return result, err
 }
 
-func (g *guard) undo() (Result, error) {
-	result := Result{Path: g.path()}
-	rec, err := g.load()
+func (v *visit) undo() (Result, error) {
+	result := Result{Path: v.path()}
+	if err := v.release(); err != nil {
+		return result, err
+	}
+	rec, err := v.load()
 	if err != nil {
 		return result, err
 	}
-	dir, err := g.home.Sub(dirName)
+	dir, err := v.home.Sub(dirName)
 	switch {
 	case err == nil:
 		defer func() { _ = dir.Close() }() // read-only descriptor
-		if err := g.undoFile(dir, rec, &result); err != nil {
+		if err := v.undoFile(dir, rec, &result); err != nil {
 			return result, err
 		}
-		if err := g.moveBack(dir, dirName, rec, &result); err != nil {
+		if err := v.moveBack(dir, dirName, rec, &result); err != nil {
+			return result, err
+		}
+		if err := errors.Join(dir.Sweep(fileName), dir.Sweep(credentialsName)); err != nil {
+			return result, err
+		}
+		if err := unfurnish(dir, rec.Made); err != nil {
 			return result, err
 		}
 		if rec.known && !rec.DirExisted {
-			if err := g.home.RemoveSub(dirName); err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENOENT) {
+			if err := v.home.RemoveSub(dirName); err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENOENT) {
 				return result, err
 			}
 		}
@@ -55,19 +63,19 @@ func (g *guard) undo() (Result, error) {
 	default:
 		return result, err
 	}
-	if err := g.moveBack(g.home, "", rec, &result); err != nil {
+	if err := v.moveBack(v.home, "", rec, &result); err != nil {
 		return result, err
 	}
 	if len(result.Aside) == 0 { // else another Undo may yet move it back
-		if err := g.forget(); err != nil {
+		if err := v.forget(); err != nil {
 			return result, err
 		}
 	}
-	g.Log.Info("aws config restored", zap.String("path", g.path()), zap.Bool("changed", result.Changed), zap.Bool("removed", result.Removed))
+	v.Log.Info("aws config restored", zap.String("path", v.path()), zap.Bool("changed", result.Changed), zap.Bool("removed", result.Removed))
 	return result, nil
 }
 
-func (g *guard) undoFile(dir *safefile.Dir, rec record, result *Result) error {
+func (v *visit) undoFile(dir *safefile.Dir, rec record, result *Result) error {
 	text, version, err := dir.Read(fileName, awsconfig.MaxSize)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, safefile.ErrNotRegular) {
 		return nil // not ours any more
@@ -77,7 +85,7 @@ func (g *guard) undoFile(dir *safefile.Dir, rec record, result *Result) error {
 	}
 	clean, err := awsconfig.Remove(text)
 	if err != nil {
-		return fmt.Errorf("editing %s: %w", g.path(), err)
+		return fmt.Errorf("editing %s: %w", v.path(), err)
 	}
 	if len(clean) == 0 && rec.known && !rec.FileExisted {
 		result.Changed, result.Removed = true, true
@@ -93,7 +101,7 @@ func (g *guard) undoFile(dir *safefile.Dir, rec record, result *Result) error {
 
 // moveBack renames to its old name what was moved aside from where, newest
 // first, unless something else has taken that name.
-func (g *guard) moveBack(dir *safefile.Dir, where string, rec record, result *Result) error {
+func (v *visit) moveBack(dir *safefile.Dir, where string, rec record, result *Result) error {
 	for i := len(rec.Aside) - 1; i >= 0; i-- {
 		a := rec.Aside[i]
 		if a.Dir != where {
@@ -106,7 +114,7 @@ func (g *guard) moveBack(dir *safefile.Dir, where string, rec record, result *Re
 		case errors.Is(err, unix.ENOENT): // never moved, or gone since
 		case errors.Is(err, unix.EEXIST):
 			result.Aside = append(result.Aside, a)
-			g.Log.Warn("cannot move back, the name is taken", zap.String("dir", dir.Path()), zap.String("name", a.Name), zap.String("now", a.Now))
+			v.Log.Warn("cannot move back, the name is taken", zap.String("dir", dir.Path()), zap.String("name", a.Name), zap.String("now", a.Now))
 		default:
 			return err
 		}

@@ -3,7 +3,7 @@
 //
 // It works by file descriptors only. No component below the directory it was
 // given is ever reached by a path that crosses a symbolic link, and no
-// existing object is written to, chowned or chmodded: a new version is a fresh
+// existing file is written to, chowned or chmodded: a new version is a fresh
 // inode under a random name, complete and synced before it takes its place by
 // rename. However the user swaps directories, files and temporary names
 // meanwhile, no file outside the opened directory is read, written or changed
@@ -179,6 +179,33 @@ func (d *Dir) empty() (bool, error) {
 		return true, nil
 	}
 	return false, err
+}
+
+// Usable reports whether the directory's owner may read, write and search it.
+// For root and in somebody else's directory that is always so.
+func (d *Dir) Usable() (bool, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(d.fd, &st); err != nil {
+		return false, fmt.Errorf("inspecting %s: %w", d.path, err)
+	}
+	return st.Uid == 0 || int(st.Uid) != d.uid || st.Mode&0o700 == 0o700, nil
+}
+
+// MakeUsable gives the owner these rights. It is the one change that is made
+// to an existing object, and only to a directory of the user's own.
+func (d *Dir) MakeUsable() error {
+	usable, err := d.Usable()
+	if err != nil || usable {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(d.fd, &st); err != nil {
+		return fmt.Errorf("inspecting %s: %w", d.path, err)
+	}
+	if err := unix.Fchmod(d.fd, st.Mode&0o7777|0o700); err != nil {
+		return fmt.Errorf("making %s usable: %w", d.path, err)
+	}
+	return nil
 }
 
 // Aside renames the entry name, whatever it is, to the name to, which must

@@ -1,0 +1,418 @@
+package configguard
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
+	"github.com/nbidentityd/nbidentityd/internal/safefile"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	pollEvery = 3 * time.Second
+	minRest   = 20 * time.Millisecond
+	// restFactor times the CPU time that a look took the guard rests, so that
+	// nobody can make it use more than about 1 % of a core by looking.
+	restFactor = 100
+	// maxGrowth bounds the text to compare: one that is suddenly larger than
+	// this and twice the last good one is put away unread.
+	maxGrowth = 64 << 10
+)
+
+// State is what is known of one file, for the status, the metrics and the
+// judgement how sure attribution is. It is as old as Looked.
+type State struct {
+	Path    string    `json:"path"`
+	Looked  time.Time `json:"looked,omitzero"`
+	Written bool      `json:"written"`           // it said what it must
+	Problem string    `json:"problem,omitempty"` // why not, or what else is wrong
+
+	// Immutable: file and directory were found locked, the file one that the
+	// user never could open for writing. Else Reason says why not.
+	Immutable bool   `json:"immutable"`
+	Reason    string `json:"reason,omitempty"`
+	// Watching: changes are noticed at once; else NotWatching says why they are
+	// only by the poll.
+	Watching    bool   `json:"watching"`
+	NotWatching string `json:"not_watching,omitempty"`
+
+	Tampers     uint64    `json:"tampers"` // times the keys were found gone or overridden
+	Last        Tamper    `json:"last_tamper,omitzero"`
+	Repairs     uint64    `json:"repairs"`
+	PausedUntil time.Time `json:"paused_until,omitzero"` // no repairs until then
+	Rival       string    `json:"rival,omitempty"`
+
+	Shadows []awsconfig.Finding `json:"shadows,omitempty"`
+}
+
+// Guard keeps one user's file as Config says.
+type Guard struct {
+	cfg     Config
+	limiter *limiter
+	poll    time.Duration
+	budget  int // events in a period
+
+	work    sync.Mutex // one visit at a time; guards the fields below
+	tampers tampers
+	good    []byte // the last text that was in order; may hold secrets of the user's
+	locked  bool
+	repairs uint64
+	shadows []awsconfig.Finding
+	problem string
+	reason  string
+
+	mu    sync.Mutex // never held while a file system works
+	state State
+}
+
+// New returns a Guard that does nothing until Run.
+func New(cfg Config) *Guard {
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
+	}
+	path := (&visit{Config: cfg}).path()
+	return &Guard{
+		cfg: cfg, limiter: newLimiter(), poll: pollEvery, budget: maxEvents,
+		tampers: tampers{log: cfg.Log, path: path},
+		state:   State{Path: path, Reason: "not looked at yet", NotWatching: "not looked at yet"},
+	}
+}
+
+// State returns what was seen last. It does not wait.
+func (g *Guard) State() State {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.state
+	s.Shadows = slices.Clone(s.Shadows)
+	return s
+}
+
+// Run writes the file, locks it where that is asked for and possible, and
+// repairs it, until ctx is done; then it returns nil and leaves all as it is:
+// Release and Undo take it back. What goes wrong shows in State and the log and
+// is tried again.
+func (g *Guard) Run(ctx context.Context) error {
+	w := &watcher{cfg: g.cfg, poll: g.poll, budget: g.budget}
+	w.deaf = func() { g.report(w) }
+	defer w.close("")
+	if !g.cfg.Lock {
+		if err := Release(g.cfg); err != nil {
+			g.cfg.Log.Warn("lock of an earlier run not taken off", zap.Error(err))
+		}
+	}
+	for {
+		var m mood
+		spent := cpuTime(func() {
+			w.follow() // first, so that nothing is missed between looking and watching
+			m = g.look()
+		})
+		rest := max(minRest, restFactor*spent)
+		if m == fought {
+			rest = max(rest, g.poll)
+		}
+		if m != calm || w.spent > w.budget/2 {
+			// Even events that nobody reads wake the process.
+			w.close("somebody keeps changing it: it is looked at now and then")
+		}
+		g.report(w)
+		timer := time.NewTimer(rest)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+		if m == calm && !w.wait(ctx) {
+			return nil
+		}
+	}
+}
+
+// cpuTime returns what f has cost this thread. The time that it waited for a
+// disk or for other processes does not count.
+func cpuTime(f func()) time.Duration {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var before, after unix.Rusage
+	err := unix.Getrusage(unix.RUSAGE_THREAD, &before)
+	f()
+	if err = errors.Join(err, unix.Getrusage(unix.RUSAGE_THREAD, &after)); err != nil {
+		return 0 // the call has no way to fail
+	}
+	return time.Duration(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano())
+}
+
+func (g *Guard) report(w *watcher) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.state.Watching, g.state.NotWatching = w.watching(), w.why
+}
+
+// mood is how a look was.
+type mood int
+
+const (
+	calm      mood = iota
+	disturbed      // it had been changed, and was repaired
+	fought         // it could not be repaired, or must not be for a while
+)
+
+// look compares the file with what it must say, and repairs it.
+func (g *Guard) look() mood {
+	g.work.Lock()
+	defer g.work.Unlock()
+	now, before := time.Now(), g.tampers.count
+	v, err := openVisit(g.cfg)
+	var seen sight
+	if err == nil {
+		defer v.close()
+		if v.displace = g.good != nil; v.displace {
+			v.limit = min(v.limit, max(maxGrowth, 2*int64(len(g.good))))
+		}
+		err = v.retry(func() error {
+			seen, err = g.compare(v, now)
+			return err
+		})
+	}
+	g.tampers.quiet(now)
+	var reason error
+	if v != nil {
+		reason = v.unlockable
+	}
+	g.conclude(now, seen, err, reason)
+	switch {
+	case errors.Is(err, errPaused), errors.Is(err, safefile.ErrContended):
+		return fought
+	case g.tampers.count != before:
+		return disturbed
+	}
+	return calm
+}
+
+// sight is what one look has seen.
+type sight struct {
+	right   bool // the file says what it must
+	held    bool
+	shadows []awsconfig.Finding
+}
+
+var errPaused = errors.New("somebody changes it again and again")
+
+func (g *Guard) compare(v *visit, now time.Time) (sight, error) {
+	v.displaced, v.unlockable = nil, nil
+	f, err := v.find(v.displace)
+	if err != nil {
+		return sight{}, err
+	}
+	defer func() { f.close() }()
+	edit, err := awsconfig.Plan(f.text, g.cfg.Managed)
+	if v.displaced == nil && err != nil {
+		// The clients differ in what they make of such a text.
+		if g.good == nil {
+			return sight{}, fmt.Errorf("editing %s: %w", v.path(), err)
+		}
+		v.displaced = err
+	}
+	if v.displaced != nil {
+		return sight{}, g.replace(v, f, now)
+	}
+	if v.restore && !f.version.Exists() {
+		edit.Text = g.good
+	}
+	seen := sight{shadows: v.shadows(f, edit.Text)}
+	held, err1 := f.held()
+	closed, err2 := f.closed(v.UID)
+	if err := errors.Join(err1, err2); err != nil {
+		return seen, err
+	}
+	what := g.judge(f, held, closed)
+	if what != "" && !v.restore {
+		g.tampers.note(now, what, f)
+	}
+	wrong := what != "" || closed || !f.version.Exists() || !bytes.Equal(edit.Text, f.text)
+	if wrong {
+		if err := g.mayRepair(v, now); err != nil {
+			return seen, err
+		}
+	}
+	if _, err := v.put(f, edit.Text); err != nil {
+		return seen, err
+	}
+	if wrong && g.good != nil {
+		g.repairs++
+		g.tampers.repaired()
+	}
+	g.good = edit.Text
+	seen.right, seen.held = true, v.unlockable == nil // put has looked
+	return seen, nil
+}
+
+// replace puts away what cannot be edited. The next round then finds nothing
+// and writes the last good text, with the user's profiles.
+func (g *Guard) replace(v *visit, f found, now time.Time) error {
+	g.tampers.note(now, "in its place: "+v.displaced.Error(), f)
+	if err := g.mayRepair(v, now); err != nil {
+		return err
+	}
+	var err error
+	if f.dir != nil {
+		if _, err = v.unlockFor(f.dir); err == nil {
+			err = v.putAway(f.dir, fileName, v.displaced, false)
+		}
+	} else {
+		f, err = v.find(false)
+		f.close()
+	}
+	v.restore = true
+	return errors.Join(err, safefile.ErrChanged)
+}
+
+// judge says in what way the file has been tampered with, or "". Edits that
+// keep our keys are the user's right.
+func (g *Guard) judge(f found, held, closed bool) string {
+	switch {
+	case g.good == nil:
+		return ""
+	case f.dir == nil:
+		return "the directory was removed"
+	case !f.version.Exists():
+		return "the file was removed"
+	case !awsconfig.Binds(f.text, g.cfg.Managed):
+		if found := awsconfig.Check(f.text, g.cfg.Managed); len(found) > 0 {
+			return found[0].Problem
+		}
+		return "the keys do not bind"
+	case closed:
+		return "the user's right to read it was taken away"
+	case g.locked && !held:
+		return "the immutable flag was taken off"
+	}
+	return ""
+}
+
+// mayRepair fails with errPaused after too many repairs.
+func (g *Guard) mayRepair(v *visit, now time.Time) error {
+	if g.good == nil || v.allowed {
+		return nil
+	}
+	ok, gaveUp := g.limiter.allow(now)
+	if gaveUp {
+		g.cfg.Log.Warn("repairs of the aws config pause", zap.String("path", v.path()), zap.Time("until", g.limiter.until),
+			zap.Uint64("repairs", g.repairs))
+	}
+	if !ok {
+		return fmt.Errorf("%w: not repaired until %s", errPaused, g.limiter.until.UTC().Format(time.RFC3339))
+	}
+	v.allowed = true
+	return nil
+}
+
+// conclude makes the state, and logs what is new in it.
+func (g *Guard) conclude(now time.Time, seen sight, err, reason error) {
+	path := zap.String("path", g.tampers.path)
+	problem := ""
+	if err != nil {
+		problem = err.Error()
+	}
+	if problem != g.problem {
+		if problem == "" {
+			g.cfg.Log.Info("aws config is in order again", path)
+		} else if !errors.Is(err, errPaused) {
+			g.cfg.Log.Warn("aws config is not in order", path, zap.Error(err))
+		}
+		g.problem = problem
+	}
+	s := State{Path: g.tampers.path, Looked: now, Written: seen.right, Problem: problem, Immutable: seen.held,
+		Tampers: g.tampers.count, Last: g.tampers.last, Repairs: g.repairs, Rival: g.tampers.rival, Shadows: seen.shadows}
+	if g.limiter.until.After(now) {
+		s.PausedUntil = g.limiter.until
+	}
+	switch {
+	case seen.held:
+	case reason != nil:
+		s.Reason = reason.Error()
+	case problem != "":
+		s.Reason = problem
+	}
+	if seen.right {
+		if reason := s.Reason; g.locked != seen.held || reason != g.reason {
+			g.cfg.Log.Info("aws config guarded", path, zap.Bool("immutable", seen.held), zap.String("reason", reason))
+		}
+		g.locked, g.reason = seen.held, s.Reason
+	}
+	if err == nil || len(seen.shadows) > 0 {
+		g.compareShadows(seen.shadows)
+	}
+	s.Shadows = g.shadows
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s.Watching, s.NotWatching = g.state.Watching, g.state.NotWatching
+	g.state = s
+}
+
+// compareShadows logs what has begun or ceased to override the file.
+func (g *Guard) compareShadows(now []awsconfig.Finding) {
+	has := func(list []awsconfig.Finding, f awsconfig.Finding) bool {
+		return slices.ContainsFunc(list, func(o awsconfig.Finding) bool { return o.File == f.File && o.Key == f.Key && o.Problem == f.Problem })
+	}
+	for _, f := range now {
+		if !has(g.shadows, f) {
+			g.cfg.Log.Warn("aws config is overridden", zap.String("path", g.tampers.path), zap.Stringer("by", f))
+		}
+	}
+	for _, f := range g.shadows {
+		if !has(now, f) {
+			g.cfg.Log.Info("aws config is no longer overridden", zap.String("path", g.tampers.path), zap.String("file", f.File), zap.String("key", f.Key))
+		}
+	}
+	g.shadows = now
+}
+
+// AddProfile adds [profile name] with these keys to the file, which may be
+// locked: so a user can be given a profile that they cannot write themselves.
+// See awsconfig.AddProfile for what is refused. A tampered file is repaired
+// with it.
+func (g *Guard) AddProfile(name string, keys []awsconfig.Key) error {
+	g.work.Lock()
+	defer g.work.Unlock()
+	v, err := openVisit(g.cfg)
+	if err != nil {
+		return err
+	}
+	defer v.close()
+	var text []byte
+	err = v.retry(func() error {
+		f, err := v.find(true)
+		if err != nil {
+			return err
+		}
+		defer f.close()
+		if text == nil || !bytes.Equal(f.text, text) {
+			added, err := awsconfig.AddProfile(f.text, name, keys)
+			if err != nil {
+				return fmt.Errorf("editing %s: %w", v.path(), err)
+			}
+			edit, err := awsconfig.Plan(added, g.cfg.Managed)
+			if err != nil {
+				return fmt.Errorf("editing %s: %w", v.path(), err)
+			}
+			text = edit.Text
+		}
+		_, err = v.put(f, text)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	g.good = text
+	g.cfg.Log.Info("profile added to the aws config", zap.String("path", v.path()), zap.String("profile", name))
+	return nil
+}

@@ -1,0 +1,352 @@
+package configguard
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
+	"github.com/nbidentityd/nbidentityd/internal/safefile"
+	"golang.org/x/sys/unix"
+)
+
+// rooms are the directories in ~/.aws that AWS clients, the Toolkit and Studio
+// write into. In a locked ~/.aws nobody can make them later.
+var rooms = []string{"cli/cache", "sso/cache", "boto/cache", "login/cache", "models", "amazonq", "amazon_q", "enabled_features"}
+
+// locks reports which of directory and file are locked. What has no such flag
+// or does not exist is not.
+func (f found) locks() (dir, file bool, err error) {
+	if f.dir == nil {
+		return false, false, nil
+	}
+	dir, err = f.dir.Locked()
+	if errors.Is(err, safefile.ErrNoFlag) {
+		return false, false, nil
+	}
+	if err == nil && f.version.Exists() {
+		file, err = f.dir.FileLocked(fileName)
+	}
+	return dir, file, err
+}
+
+// held reports whether nobody without the capability can change the file, nor
+// put another in its place: both locked, and the file one that the user has
+// never been able to open for writing. The order of looking matters: in a
+// locked directory names stay.
+func (f found) held() (bool, error) {
+	dir, file, err := f.locks()
+	return dir && file && f.version.UID == 0 && f.version.Mode&0o022 == 0, err
+}
+
+// cannotLock says why f is not to be locked, or nil.
+func (v *visit) cannotLock(dir *safefile.Dir) error {
+	switch {
+	case !v.Lock:
+		return errors.New("locking is switched off")
+	case v.UID == 0:
+		return errors.New("the notebook user is root and could take the lock off")
+	}
+	return dir.CanLock()
+}
+
+// put makes the file say text and locks it where that is asked for and
+// possible; why not is then in v.unlockable. ErrChanged means to look again.
+func (v *visit) put(f found, text []byte) (backup string, err error) {
+	held, err1 := f.held()
+	closed, err2 := f.closed(v.UID)
+	same := f.version.Exists() && string(text) == string(f.text) && !closed
+	if err := errors.Join(err1, err2); err != nil || held && same {
+		return "", err
+	}
+	rec, err := v.load()
+	if err != nil {
+		return "", err
+	}
+	if unlocked, err := v.unlock(f.dir, rec); err != nil {
+		return "", err
+	} else if unlocked {
+		return "", safefile.ErrChanged // flags are a part of the version
+	}
+	if f.dir == nil {
+		if _, err := v.remember(f); err != nil {
+			return "", err
+		}
+		dir, _, err := v.home.MakeSub(dirName)
+		if err != nil {
+			return "", err
+		}
+		defer func() { _ = dir.Close() }() // read-only descriptor
+		f.dir = dir
+	}
+	if v.unlockable = v.cannotLock(f.dir); v.unlockable != nil && same {
+		return "", nil
+	}
+	if backup, err = v.remember(f); err != nil {
+		return "", err
+	}
+	if err := f.dir.MakeUsable(); err != nil {
+		return backup, err
+	}
+	owner := safefile.Owner{UID: v.UID, GID: v.GID, Mode: 0o600}
+	if f.version.Exists() {
+		owner = f.version.Owner()
+		owner.Mode |= 0o400
+	}
+	if v.unlockable == nil {
+		return backup, v.lock(f, rec, owner, text)
+	}
+	_, err = f.dir.ReplaceAs(fileName, f.version, owner, text)
+	return backup, err
+}
+
+// lock writes text as root's file, locks the directory first, so that names
+// stay, then the file, and looks whether all that is so.
+func (v *visit) lock(f found, rec record, owner safefile.Owner, text []byte) error {
+	if rec.Owner != nil && f.version.UID == 0 {
+		owner = *rec.Owner // a lock that was not finished, or is renewed
+	}
+	made := missing(f.dir)
+	err := v.change(func(_ *safefile.Dir, r *record) (bool, error) {
+		r.Owner = &owner
+		for _, m := range made {
+			if !slices.Contains(r.Made, m) {
+				r.Made = append(r.Made, m)
+			}
+		}
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := v.furnish(f.dir, made); err != nil {
+		return err
+	}
+	mode := 0o640 | owner.Mode&0o004
+	placed, err := f.dir.ReplaceAs(fileName, f.version, safefile.Owner{UID: 0, GID: v.GID, Mode: mode}, text)
+	if err != nil {
+		return err
+	}
+	if err := v.fasten(f.dir, placed, text); err != nil {
+		// Else a directory that was renamed meanwhile would stay locked where
+		// nobody looks for it.
+		undo := f.dir.UnlockFile(fileName)
+		if ignorable(undo) {
+			undo = nil
+		}
+		return errors.Join(err, f.dir.Unlock(), undo)
+	}
+	return nil
+}
+
+func (v *visit) fasten(dir *safefile.Dir, placed safefile.Version, text []byte) error {
+	if err := dir.Lock(); err != nil {
+		return err
+	}
+	if err := dir.LockFile(fileName, placed); err != nil {
+		return err
+	}
+	now, err := v.find(true)
+	if err != nil {
+		return errors.Join(err, safefile.ErrChanged)
+	}
+	defer now.close()
+	held, err := now.held()
+	if err == nil && (!held || string(now.text) != string(text)) {
+		err = fmt.Errorf("locking %s: %w", v.path(), safefile.ErrChanged)
+	}
+	return err
+}
+
+// unlock takes off a lock that is ours and reports whether there was one.
+func (v *visit) unlock(dir *safefile.Dir, rec record) (bool, error) {
+	if dir == nil {
+		return false, nil
+	}
+	f := found{dir: dir}
+	f.text, f.version, _ = dir.Read(fileName, awsconfig.MaxSize) // what cannot be read is not ours
+	inDir, inFile, err := f.locks()
+	if err != nil || !inDir && !inFile {
+		return false, err
+	}
+	if !rec.known && rec.Owner == nil && !awsconfig.Marked(f.text) {
+		return false, fmt.Errorf("%s: %w", dir.Path(), errForeignLock)
+	}
+	if err := dir.Unlock(); err != nil {
+		return false, err
+	}
+	if inFile {
+		err = dir.UnlockFile(fileName)
+	}
+	return true, err
+}
+
+func (v *visit) unlockFor(dir *safefile.Dir) (bool, error) {
+	rec, err := v.load()
+	if err != nil {
+		return false, err
+	}
+	return v.unlock(dir, rec)
+}
+
+var errForeignLock = errors.New("somebody else has set the immutable flag: take it off by chattr -i")
+
+// missing lists, parents first, what of the rooms is not there.
+func missing(dir *safefile.Dir) []string {
+	var paths []string
+	for _, room := range rooms {
+		parts := strings.Split(room, "/")
+		for i := range parts {
+			p := path.Join(parts[:i+1]...)
+			sub, err := descend(dir, p)
+			if err == nil {
+				_ = sub.Close() // read-only descriptor
+				continue
+			}
+			if !errors.Is(err, unix.ENOENT) {
+				break // something else of the user's, left alone
+			}
+			if !slices.Contains(paths, p) {
+				paths = append(paths, p)
+			}
+		}
+	}
+	if _, _, err := dir.Read(credentialsName, awsconfig.MaxSize); errors.Is(err, unix.ENOENT) {
+		paths = append(paths, credentialsName)
+	}
+	return paths
+}
+
+// descend opens the directory at the relative path p.
+func descend(dir *safefile.Dir, p string) (*safefile.Dir, error) {
+	name, rest, more := strings.Cut(p, "/")
+	sub, err := dir.Sub(name)
+	if err != nil || !more {
+		return sub, err
+	}
+	defer func() { _ = sub.Close() }() // read-only descriptor
+	return descend(sub, rest)
+}
+
+// within calls f with the directory that holds the entry at path p.
+func within(dir *safefile.Dir, p string, f func(dir *safefile.Dir, name string) error) error {
+	parent, name := path.Split(p)
+	if parent == "" {
+		return f(dir, name)
+	}
+	sub, err := descend(dir, path.Clean(parent))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sub.Close() }() // read-only descriptor
+	return f(sub, name)
+}
+
+// furnish makes what is missing, for the user. A name that they have taken
+// meanwhile is theirs.
+func (v *visit) furnish(dir *safefile.Dir, paths []string) error {
+	for _, p := range paths {
+		err := within(dir, p, func(d *safefile.Dir, name string) error {
+			if p == credentialsName {
+				_, err := d.Replace(name, safefile.Version{}, nil)
+				return err
+			}
+			sub, _, err := d.MakeSub(name)
+			if err != nil {
+				return err
+			}
+			return sub.Close()
+		})
+		if err != nil && !ignorable(err) && !errors.Is(err, safefile.ErrChanged) {
+			return err
+		}
+	}
+	return nil
+}
+
+// unfurnish removes what furnish has made and is still empty.
+func unfurnish(dir *safefile.Dir, paths []string) error {
+	for _, p := range slices.Backward(paths) {
+		err := within(dir, p, func(d *safefile.Dir, name string) error {
+			if p != credentialsName {
+				return d.RemoveSub(name)
+			}
+			data, _, err := d.Read(name, awsconfig.MaxSize)
+			if err != nil || len(data) > 0 {
+				return err
+			}
+			return d.Remove(name)
+		})
+		if err != nil && !ignorable(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// ignorable tells errors that mean: the user has made it something else.
+func ignorable(err error) bool {
+	for _, e := range []error{unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST, unix.ENOTDIR, safefile.ErrNotDirectory,
+		safefile.ErrNotRegular, safefile.ErrForeign, safefile.ErrTooLarge} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// Release takes the lock off and gives the file back to its owner, with the
+// text as it is. The caches stay until Undo. It is idempotent, and needs no
+// more than the text after a daemon that was killed or has lost its record.
+func Release(cfg Config) error {
+	v, err := openVisit(cfg)
+	if err != nil {
+		return err
+	}
+	defer v.close()
+	return v.retry(v.release)
+}
+
+func (v *visit) release() error {
+	rec, err := v.load()
+	if err != nil {
+		return err
+	}
+	dir, err := v.home.Sub(dirName)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, safefile.ErrNotDirectory) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }() // read-only descriptor
+	unlocked, err := v.unlock(dir, rec)
+	if errors.Is(err, errForeignLock) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if rec.Owner == nil && unlocked {
+		rec.Owner = &safefile.Owner{UID: v.UID, GID: v.GID, Mode: 0o600}
+	}
+	if rec.Owner == nil {
+		return nil
+	}
+	text, version, err := dir.Read(fileName, awsconfig.MaxSize)
+	switch {
+	case err == nil && version.UID == 0 && version.Owner() != *rec.Owner:
+		if _, err := dir.ReplaceAs(fileName, version, *rec.Owner, text); err != nil {
+			return err
+		}
+	case err != nil && !ignorable(err):
+		return err
+	}
+	return v.change(func(_ *safefile.Dir, r *record) (bool, error) {
+		changed := r.Owner != nil
+		r.Owner = nil
+		return changed, nil
+	})
+}

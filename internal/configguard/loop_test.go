@@ -1,0 +1,223 @@
+package configguard
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// guardProcess is a guard by itself, so that what it costs can be told from
+// what the test costs. Asked by a line it prints its state.
+func guardProcess(home, name string) int {
+	cfg := Config{Home: home, Managed: managed, StateDir: os.Getenv("STATE"), Lock: false}
+	var pause time.Duration
+	if _, err := fmt.Sscanf(name, "guard %d %d %d", &cfg.UID, &cfg.GID, &pause); err != nil {
+		return 1
+	}
+	g := New(cfg)
+	g.limiter.pause = pause
+	go func() { _ = g.Run(context.Background()) }() // it ends with the process
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		if err := json.NewEncoder(os.Stdout).Encode(g.State()); err != nil {
+			return 1
+		}
+	}
+	return 0
+}
+
+// child is a guard in a process of its own.
+type child struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	ask    io.Writer
+	answer *json.Decoder
+}
+
+func startChild(t *testing.T, cfg Config, pause time.Duration) child {
+	t.Helper()
+	cmd := attacker(t, cfg, fmt.Sprintf("guard %d %d %d", cfg.UID, cfg.GID, pause))
+	cmd.Env = append(cmd.Env, "STATE="+cfg.StateDir)
+	stdin, err := cmd.StdinPipe()
+	must(t, err)
+	stdout, err := cmd.StdoutPipe()
+	must(t, err)
+	start(t, cmd)
+	c := child{t, cmd, stdin, json.NewDecoder(stdout)}
+	within10s(t, "the guard is at work", func() bool { s := c.state(); return s.Written && s.Watching })
+	return c
+}
+
+func (c child) state() (s State) {
+	_, err := c.ask.Write([]byte("\n"))
+	must(c.t, err)
+	must(c.t, c.answer.Decode(&s))
+	return s
+}
+
+// cpu is what the child has used so far, by the scheduler's own account.
+func (c child) cpu() time.Duration {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", c.cmd.Process.Pid))
+	must(c.t, err)
+	var sum time.Duration
+	for _, f := range files {
+		var ns time.Duration
+		if _, err := fmt.Sscan(read(c.t, f), &ns); err == nil {
+			sum += ns
+		}
+	}
+	if sum == 0 {
+		c.t.Skip("needs a kernel with schedstat")
+	}
+	return sum
+}
+
+// bounded fails if the child has used more of a core since began than it may.
+func (c child) bounded(began time.Time, before time.Duration) {
+	c.t.Helper()
+	used, took := c.cpu()-before, time.Since(began)
+	s := c.state()
+	c.t.Logf("%v: the guard used %.1f %% of a core; %d findings, %d repairs, watching %v", took.Round(time.Millisecond),
+		100*used.Seconds()/took.Seconds(), s.Tampers, s.Repairs, s.Watching)
+	bound := 150*time.Millisecond + 4*took/100 // the first burst, and what follows
+	if raceEnabled {
+		bound *= 5
+	}
+	if used > bound {
+		c.t.Errorf("%v of CPU in %v", used, took)
+	}
+}
+
+// Processes of the user's that change the file as fast as they can. The guard
+// loses, as it must; but it stays cheap, touches nothing else, and has the last
+// word.
+func TestHostileLoop(t *testing.T) {
+	for name, loops := range map[string][]string{
+		"rename":      {"loop:rename over"},
+		"unlink":      {"loop:create,unlink"},
+		"all at once": {"loop:move the directory,remove the directory", "loop:link the file,rename over", "loop:link the directory,chmod,write,hard link"},
+		"big":         {"loop:write a big one"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := newConfig(t, map[string]string{"outside/config": "untouched", "outside/passwd": "untouched"})
+			openHome(t, cfg)
+			must(t, os.Chown(cfg.Home+"/outside", os.Getuid(), os.Getgid())) // root's, if possible
+			for _, f := range []string{"config", "passwd"} {
+				must(t, os.Chown(cfg.Home+"/outside/"+f, os.Getuid(), os.Getgid()))
+			}
+			victims := snapshot(t, cfg.Home+"/outside")
+			g := startChild(t, cfg, *attackTime)
+			first := attacker(t, cfg, loops[0])
+			began, before := time.Now(), g.cpu()
+			var loop []*exec.Cmd
+			for _, l := range loops {
+				loop = append(loop, again(first, l))
+				start(t, loop[len(loop)-1])
+			}
+			ours, samples := 0, 0
+			for time.Since(began) < *attackTime {
+				if binds(cfg) {
+					ours++
+				}
+				samples++
+				time.Sleep(50 * time.Millisecond)
+			}
+			t.Logf("ours in %d of %d samples", ours, samples)
+			g.bounded(began, before)
+			if s := g.state(); s.Tampers == 0 || s.Last.Count != s.Tampers {
+				t.Errorf("state = %+v", s)
+			}
+			for _, cmd := range loop {
+				stop(cmd)
+			}
+			settled := time.Now()
+			for !binds(cfg) || !g.state().Written {
+				if time.Since(settled) > 2**attackTime+20*time.Second {
+					t.Fatalf("not ours after the loop: %+v", g.state())
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			t.Logf("ours again after %v", time.Since(settled).Round(time.Millisecond))
+			if os.Getuid() != 0 {
+				must(t, os.Chmod(cfg.Home+"/outside", 0o755)) // it was the attackers' own
+			} else if diff := cmp.Diff(victims, snapshot(t, cfg.Home+"/outside")); diff != "" {
+				t.Errorf("outside ~/.aws was changed:\n%s", diff)
+			}
+		})
+	}
+}
+
+// How long a single change lasts, by inotify alone.
+func TestLatency(t *testing.T) {
+	n := 200
+	if testing.Short() {
+		n = 20
+	}
+	if *attackTime < 10*time.Second {
+		n = min(n, 20)
+	}
+	cfg := newConfig(t, nil)
+	g := New(cfg)
+	g.limiter.repairs, g.budget = 1<<20, 1<<30
+	g.poll = time.Hour
+	run(t, g)
+	var took []time.Duration
+	for i := range n {
+		time.Sleep(250 * time.Millisecond) // a person's pace: the guard is at rest
+		other := cfg.Home + "/evil"
+		must(t, os.WriteFile(other, fmt.Appendf(nil, "[default]\nrole_arn = %d\n", i), 0o600))
+		must(t, os.Chown(other, cfg.UID, cfg.GID))
+		began := time.Now()
+		must(t, os.Rename(other, cfg.Home+"/.aws/config"))
+		within10s(t, "repaired", func() bool { return binds(cfg) })
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	t.Logf("%d changes: p50 %v, p99 %v, worst %v", n, took[n/2], took[n*99/100], took[n-1])
+	if took[n/2] > time.Second {
+		t.Error("events are not acted upon at once")
+	}
+}
+
+// The watch follows the directory wherever the name goes, and what events do
+// not tell the poll finds.
+func TestWatchAndPoll(t *testing.T) {
+	cfg := newConfig(t, map[string]string{".aws/config": strings.Repeat("# room\n", 20)})
+	openHome(t, cfg)
+	g := New(cfg)
+	g.limiter.repairs = 1 << 20
+	g.poll = 500 * time.Millisecond
+	run(t, g)
+	for i, name := range []string{"move the directory", "remove the directory", "link the directory", "mmap", "hard link", "exchange the directory", "write"} {
+		within10s(t, "watching", func() bool { return g.State().Watching })
+		if out, err := attacker(t, cfg, name).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", name, err, out)
+		}
+		within10s(t, "repaired after "+name, func() bool { return binds(cfg) && g.State().Tampers >= uint64(i+1) })
+	}
+}
+
+// A flood of events of no concern makes the watcher deaf, not busy.
+func TestFlood(t *testing.T) {
+	cfg := newConfig(t, nil)
+	openHome(t, cfg)
+	g := startChild(t, cfg, *attackTime)
+	flood := attacker(t, cfg, "loop:flood")
+	began, before := time.Now(), g.cpu()
+	start(t, flood)
+	within10s(t, "deaf", func() bool { return !g.state().Watching })
+	time.Sleep(max(0, *attackTime-time.Since(began)))
+	g.bounded(began, before)
+	stop(flood)
+	within10s(t, "watching again", func() bool { return g.state().Watching })
+}

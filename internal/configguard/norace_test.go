@@ -1,0 +1,5 @@
+//go:build !race
+
+package configguard
+
+const raceEnabled = false
