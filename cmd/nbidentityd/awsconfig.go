@@ -13,6 +13,7 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
 	"github.com/nbidentityd/nbidentityd/internal/configguard"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
+	"github.com/nbidentityd/nbidentityd/internal/netfence"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
 	"github.com/nbidentityd/nbidentityd/internal/status"
 )
@@ -72,26 +73,34 @@ func writeConfig(cfg configguard.Config) (configguard.Result, error) {
 }
 
 func runInstall(_ context.Context, p program, args []string) error {
-	return eachUser(p, "install", args, func(cfg configguard.Config, dry bool) (configguard.Result, error) {
+	_, err := eachUser(p, "install", args, func(cfg configguard.Config, dry bool) (configguard.Result, error) {
 		if dry {
 			return configguard.Preview(cfg)
 		}
 		return writeConfig(cfg)
 	})
+	return err
 }
 
-func runUninstall(_ context.Context, p program, args []string) error {
-	return eachUser(p, "uninstall", args, func(cfg configguard.Config, dry bool) (configguard.Result, error) {
+func runUninstall(ctx context.Context, p program, args []string) error {
+	set, err := eachUser(p, "uninstall", args, func(cfg configguard.Config, dry bool) (configguard.Result, error) {
 		if dry {
 			return configguard.Result{}, errors.New("-dry-run is for install; uninstall restores what install has changed and nothing else")
 		}
 		return configguard.Undo(cfg)
 	})
+	// The fence goes last: as long as a file still points at us, it may stand.
+	if err == nil && fenced(set) {
+		if err := netfence.Remove(ctx); err != nil && !errors.Is(err, netfence.ErrNotPermitted) {
+			return fmt.Errorf("taking the fence down: %w", err)
+		}
+	}
+	return err
 }
 
 // eachUser does something to every notebook user's file and prints what it
-// came to.
-func eachUser(p program, name string, args []string, do func(configguard.Config, bool) (configguard.Result, error)) error {
+// came to. It returns the settings that it went by.
+func eachUser(p program, name string, args []string, do func(configguard.Config, bool) (configguard.Result, error)) (settings.Settings, error) {
 	var path string
 	var dry bool
 	err := p.flags(name, args, func(fs *flag.FlagSet) {
@@ -99,19 +108,19 @@ func eachUser(p program, name string, args []string, do func(configguard.Config,
 		fs.BoolVar(&dry, "dry-run", false, "only say what would change")
 	})
 	if err != nil {
-		return err
+		return settings.Settings{}, err
 	}
 	set, err := settings.Load(path)
 	if err != nil {
-		return err
+		return settings.Settings{}, err
 	}
 	users, err := notebookUsers(set.Users)
 	if err != nil {
-		return err
+		return settings.Settings{}, err
 	}
 	nb, err := readNotebook(set)
 	if err != nil {
-		return err
+		return settings.Settings{}, err
 	}
 	var failed []error
 	for _, u := range users {
@@ -122,7 +131,7 @@ func eachUser(p program, name string, args []string, do func(configguard.Config,
 		}
 		p.describe(result, dry)
 	}
-	return errors.Join(failed...)
+	return set, errors.Join(failed...)
 }
 
 func (p program) describe(r configguard.Result, dry bool) {

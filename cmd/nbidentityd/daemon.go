@@ -33,6 +33,7 @@ const socketMode = 0o666
 // credentials follow when the notebook's name is known.
 type daemon struct {
 	settings settings.Settings
+	names    templates
 	users    []notebookUser
 	started  time.Time
 	getenv   func(string) string
@@ -60,8 +61,13 @@ func newDaemon(set settings.Settings, p program, notify func(string), log *zap.L
 	if err != nil {
 		return nil, err
 	}
+	names, err := parseTemplates(set.Identity)
+	if err != nil {
+		return nil, err
+	}
 	return &daemon{
 		settings: set,
+		names:    names,
 		users:    users,
 		started:  time.Now(),
 		getenv:   p.getenv,
@@ -114,6 +120,15 @@ func (d *daemon) attribute(ctx context.Context) error {
 	d.mu.Lock()
 	d.notebook = nb
 	d.mu.Unlock()
+	if err := discovery.Aside(nb, isSet(d.getenv(propagationVariable))); err != nil {
+		return err
+	}
+	// From here on the notebook's SDKs ask us: a call waits for its name, or
+	// fails with the reason, rather than go out without one.
+	files := writeConfigs(d.settings, d.users, nb.Region, d.log)
+	d.mu.Lock()
+	d.files = files
+	d.mu.Unlock()
 
 	group, ctx := errgroup.WithContext(ctx)
 	d.raiseFence(ctx, group, nb)
@@ -136,11 +151,8 @@ func (d *daemon) hold(ctx context.Context, group *errgroup.Group, nb identity.No
 	if err != nil {
 		return err
 	}
-	// From here on the notebook's SDKs ask us. Before the first credentials,
-	// so that a call waits for its name rather than go out without one.
-	files := writeConfigs(d.settings, d.users, nb.Region, d.log)
 	d.mu.Lock()
-	d.subject, d.source, d.files = facts.Subject, source, files
+	d.subject, d.source = facts.Subject, source
 	d.mu.Unlock()
 	close(d.sourced)
 
@@ -189,7 +201,7 @@ func isSet(value string) bool {
 }
 
 func (d *daemon) newSource(api clients, nb identity.Notebook, facts discovery.Facts) (*rolecreds.Source, error) {
-	sessionName, sourceIdentity, err := names(d.settings.Identity, facts)
+	sessionName, sourceIdentity, err := d.names.of(facts)
 	if err != nil {
 		return nil, err
 	}
@@ -210,27 +222,30 @@ func (d *daemon) newSource(api clients, nb identity.Notebook, facts discovery.Fa
 	}), nil
 }
 
-// names renders the session name and the source identity. Where the domain
-// itself sets the source identity, it is the plain profile name and cannot be
-// changed: sending another would be refused.
-func names(want settings.Identity, facts discovery.Facts) (sessionName, sourceIdentity string, err error) {
-	if facts.PropagatesSourceIdentity {
-		want.SourceIdentity = identity.Template{}.String()
+// templates say how a name becomes what AWS records.
+type templates struct{ sessionName, sourceIdentity identity.Template }
+
+func parseTemplates(want settings.Identity) (t templates, err error) {
+	if t.sessionName, err = identity.ParseTemplate(want.SessionName); err != nil {
+		return t, fmt.Errorf("identity.session_name: %w", err)
 	}
-	for _, n := range []struct {
-		key, template string
-		to            *string
-	}{
-		{"identity.session_name", want.SessionName, &sessionName},
-		{"identity.source_identity", want.SourceIdentity, &sourceIdentity},
-	} {
-		t, err := identity.ParseTemplate(n.template)
-		if err == nil {
-			*n.to, err = t.Format(facts.Subject)
-		}
-		if err != nil {
-			return "", "", fmt.Errorf("%s: %w", n.key, err)
-		}
+	if t.sourceIdentity, err = identity.ParseTemplate(want.SourceIdentity); err != nil {
+		return t, fmt.Errorf("identity.source_identity: %w", err)
+	}
+	return t, nil
+}
+
+// of renders both names. Where the domain itself sets the source identity, it is
+// the plain profile name and cannot be changed: sending another would be refused.
+func (t templates) of(facts discovery.Facts) (sessionName, sourceIdentity string, err error) {
+	if facts.PropagatesSourceIdentity {
+		t.sourceIdentity = identity.Template{}
+	}
+	if sessionName, err = t.sessionName.Format(facts.Subject); err != nil {
+		return "", "", fmt.Errorf("identity.session_name: %w", err)
+	}
+	if sourceIdentity, err = t.sourceIdentity.Format(facts.Subject); err != nil {
+		return "", "", fmt.Errorf("identity.source_identity: %w", err)
 	}
 	return sessionName, sourceIdentity, nil
 }

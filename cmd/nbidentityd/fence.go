@@ -31,7 +31,7 @@ func (d *daemon) raiseFence(ctx context.Context, group *errgroup.Group, nb ident
 		d.noFence("Studio's credentials endpoint cannot be fenced")
 		return
 	}
-	if !d.settings.Fence.Enabled || d.settings.Endpoints.IMDS != "" {
+	if !fenced(d.settings) {
 		d.noFence("it is switched off in the settings")
 		return
 	}
@@ -58,6 +58,11 @@ func (d *daemon) raiseFence(ctx context.Context, group *errgroup.Group, nb ident
 	d.fence = fence
 	d.mu.Unlock()
 	group.Go(func() error { return fence.Run(ctx) })
+}
+
+// fenced reports whether the settings want a fence.
+func fenced(set settings.Settings) bool {
+	return set.Fence.Enabled && set.Endpoints.IMDS == ""
 }
 
 func (d *daemon) noFence(reason string) {

@@ -144,6 +144,9 @@ func checkRun(p program, set settings.Settings, path string) error {
 	if err != nil {
 		return err
 	}
+	if _, err := parseTemplates(set.Identity); err != nil {
+		return err
+	}
 	nb, err := readNotebook(set)
 	if err != nil {
 		return err

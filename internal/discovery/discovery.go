@@ -119,6 +119,18 @@ type StepAside struct{ Reason string }
 
 func (s StepAside) Error() string { return "stepping aside: " + s.Reason }
 
+// Aside returns a StepAside when the platform names notebook nb's users itself,
+// else nil. It asks nobody.
+func Aside(nb identity.Notebook, trustedIdentityPropagation bool) error {
+	if trustedIdentityPropagation {
+		return StepAside{"trusted identity propagation is on: AWS records the Identity Center user itself, and a session of our own would drop that"}
+	}
+	if nb.Surface == identity.SurfaceUnifiedStudio {
+		return StepAside{"this is SageMaker Unified Studio, which names its users in session name and source identity itself and rewrites the AWS configuration at each start"}
+	}
+	return nil
+}
+
 // Discover finds out who the calls of notebook nb are made for, and as which role.
 // Its errors are a StepAside, an *awscause.Error that asking again cannot change,
 // or the end of ctx, joined with the last *awscause.Error if there was one.
@@ -126,11 +138,8 @@ func Discover(ctx context.Context, cfg Config, nb identity.Notebook) (Facts, err
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	if cfg.TrustedIdentityPropagation {
-		return Facts{}, StepAside{"trusted identity propagation is on: AWS records the Identity Center user itself, and a session of our own would drop that"}
-	}
-	if nb.Surface == identity.SurfaceUnifiedStudio {
-		return Facts{}, StepAside{"this is SageMaker Unified Studio, which names its users in session name and source identity itself and rewrites the AWS configuration at each start"}
+	if err := Aside(nb, cfg.TrustedIdentityPropagation); err != nil {
+		return Facts{}, err
 	}
 	d := &discovery{Config: cfg, nb: nb}
 	if cfg.StateFile != "" {
