@@ -60,8 +60,10 @@ func run(ctx context.Context, bin string, runs int) (err error) {
 		return err
 	}
 	base, call := summarise(times[0]), summarise(times[1])
-	fmt.Printf("bench: go-hello %s\n", base)
-	fmt.Printf("bench: credentials-call %s, %.2fx go-hello (medians %.2fx)\n", call, ratio(call.mean, base.mean), ratio(call.median, base.median))
+	fmt.Printf("bench: go-hello %.2f ms, 1.00x go-hello (median %.2f ms, deviation %.2f ms, %d starts)\n",
+		ms(base.mean), ms(base.median), ms(base.deviation), runs)
+	fmt.Printf("bench: credentials-call %.2f ms, %.2fx go-hello (median %.2f ms, %.2fx; deviation %.2f ms)\n",
+		ms(call.mean), ratio(call.mean, base.mean), ms(call.median), ratio(call.median, base.median), ms(call.deviation))
 	return nil
 }
 
@@ -104,9 +106,6 @@ func summarise(sample []time.Duration) summary {
 	}
 }
 
-func (s summary) String() string {
-	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-	return fmt.Sprintf("%.2f ms (± %.2f, median %.2f)", ms(s.mean), ms(s.deviation), ms(s.median))
-}
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }
