@@ -32,7 +32,9 @@
 // credentials file stays theirs), tools that replace ~/.aws/credentials by
 // rename, and new names directly in ~/.aws. A killed daemon leaves the lock;
 // the next one, Release or Undo finds it, with or without the record. An
-// immutable flag that somebody else has set is left alone and reported.
+// immutable flag that somebody else has set is left alone and reported. A user
+// who is at it already when the lock is first put on, by renaming ~/.aws in a
+// loop, can keep it off while they race: State says so.
 //
 // Elsewhere the Guard watches, polls and repairs. That is repair, not
 // protection: a hostile loop wins while it runs. It is recorded as one burst,
@@ -262,8 +264,10 @@ func (v *visit) moveAside(dir *safefile.Dir, where, name string, cause error, dr
 	}
 	a := Aside{Dir: where, Name: name, Now: safefile.RandomName(name + ".before-nbidentityd-")}
 	if !dry {
-		if err := v.recordAside(a); err != nil {
+		if full, err := v.recordAside(a); err != nil {
 			return err
+		} else if full {
+			return v.putAway(dir, name, cause, dry) // nobody does that on purpose
 		}
 		if err := dir.Aside(name, a.Now); err != nil {
 			return err

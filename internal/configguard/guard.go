@@ -19,6 +19,9 @@ import (
 const (
 	pollEvery = 3 * time.Second
 	minRest   = 20 * time.Millisecond
+	// complainEvery bounds the log lines about a file that cannot be kept.
+	complainEvery  = time.Minute
+	maxShadowLines = 20 // in that time
 	// restFactor times the CPU time that a look took the guard rests, so that
 	// nobody can make it use more than about 1 % of a core by looking.
 	restFactor = 100
@@ -66,8 +69,14 @@ type Guard struct {
 	locked  bool
 	repairs uint64
 	shadows []awsconfig.Finding
-	problem string
+	problem string // that was logged last
 	reason  string
+
+	shadowsFrom time.Time // when counting of their log lines began
+	shadowLines int
+
+	complained bool
+	complaint  time.Time
 
 	mu    sync.Mutex // never held while a file system works
 	state State
@@ -322,13 +331,14 @@ func (g *Guard) conclude(now time.Time, seen sight, err, reason error) {
 	if err != nil {
 		problem = err.Error()
 	}
-	if problem != g.problem {
-		if problem == "" {
-			g.cfg.Log.Info("aws config is in order again", path)
-		} else if !errors.Is(err, errPaused) {
-			g.cfg.Log.Warn("aws config is not in order", path, zap.Error(err))
-		}
-		g.problem = problem
+	switch {
+	case problem == g.problem, errors.Is(err, errPaused):
+	case problem == "" && g.complained:
+		g.cfg.Log.Info("aws config is in order again", path)
+		g.problem, g.complained = "", false
+	case problem != "" && now.Sub(g.complaint) > complainEvery: // the user has a hand in the text
+		g.cfg.Log.Warn("aws config is not in order", path, zap.Error(err))
+		g.problem, g.complained, g.complaint = problem, true, now
 	}
 	s := State{Path: g.tampers.path, Looked: now, Written: seen.right, Problem: problem, Immutable: seen.held,
 		Tampers: g.tampers.count, Last: g.tampers.last, Repairs: g.repairs, Rival: g.tampers.rival, Shadows: seen.shadows}
@@ -363,13 +373,20 @@ func (g *Guard) compareShadows(now []awsconfig.Finding) {
 	has := func(list []awsconfig.Finding, f awsconfig.Finding) bool {
 		return slices.ContainsFunc(list, func(o awsconfig.Finding) bool { return o.File == f.File && o.Key == f.Key && o.Problem == f.Problem })
 	}
+	if t := time.Now(); t.Sub(g.shadowsFrom) > complainEvery {
+		g.shadowsFrom, g.shadowLines = t, 0
+	}
+	loud := func() bool { // the user can make them come and go in a loop
+		g.shadowLines++
+		return g.shadowLines <= maxShadowLines
+	}
 	for _, f := range now {
-		if !has(g.shadows, f) {
+		if !has(g.shadows, f) && loud() {
 			g.cfg.Log.Warn("aws config is overridden", zap.String("path", g.tampers.path), zap.Stringer("by", f))
 		}
 	}
 	for _, f := range g.shadows {
-		if !has(now, f) {
+		if !has(now, f) && loud() {
 			g.cfg.Log.Info("aws config is no longer overridden", zap.String("path", g.tampers.path), zap.String("file", f.File), zap.String("key", f.Key))
 		}
 	}

@@ -290,6 +290,39 @@ func TestShadowsComeAndGo(t *testing.T) {
 	}
 }
 
+// A loop of links, also before the file is in order, fills neither the disk nor
+// the log, nor the record that Undo needs.
+func TestLitterIsBounded(t *testing.T) {
+	t.Parallel()
+	cfg := newConfig(t, nil)
+	cfg.MoveAside = true
+	core, logs := observer.New(zap.InfoLevel)
+	cfg.Log = zap.New(core)
+	for range 100 {
+		must(t, os.RemoveAll(cfg.Home+"/.aws"))
+		must(t, os.Symlink("/nowhere", cfg.Home+"/.aws"))
+		New(cfg).look()
+	}
+	g := New(cfg)
+	g.look()
+	_ = logs.TakeAll()
+	for i := range 100 {
+		must(t, os.WriteFile(cfg.Home+"/.aws/credentials", []byte(strings.Repeat("[default]\nrole_arn = x\n", i%2)), 0o600))
+		must(t, os.Lchown(cfg.Home+"/.aws/credentials", cfg.UID, cfg.GID))
+		g.look()
+	}
+	if logs.Len() > maxShadowLines {
+		t.Errorf("%d log lines", logs.Len())
+	}
+	entries, err := os.ReadDir(cfg.Home)
+	if err != nil || len(entries) > maxAside+2 || !g.State().Written {
+		t.Errorf("%d entries, %v, state = %+v", len(entries), err, g.State())
+	}
+	if _, err := Undo(cfg); err != nil {
+		t.Error(err)
+	}
+}
+
 // Whoever takes the lock off is noticed, and it is put on again.
 func TestFlagTakenOff(t *testing.T) {
 	t.Parallel()

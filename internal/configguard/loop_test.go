@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+	"golang.org/x/sys/unix"
 )
 
 // guardProcess is a guard by itself, so that what it costs can be told from
@@ -220,4 +225,62 @@ func TestFlood(t *testing.T) {
 	g.bounded(began, before)
 	stop(flood)
 	within10s(t, "watching again", func() bool { return g.state().Watching })
+}
+
+// A user who is there before the lock can keep it off while they race, but not
+// longer, and cannot make it fall on anything else.
+func TestLockAgainstALoop(t *testing.T) {
+	for name, loops := range map[string][]string{
+		"file":      {"loop:rename over,create"},
+		"directory": {"loop:move the directory,remove the directory", "loop:link the directory,exchange the directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := newLockable(t, map[string]string{".aws/config": "[default]\n", "outside/config": "untouched"})
+			cfg.MoveAside = true
+			victims := snapshot(t, cfg.Home+"/outside")
+			first := attacker(t, cfg, loops[0])
+			var loop []*exec.Cmd
+			for _, l := range loops {
+				loop = append(loop, again(first, l))
+				start(t, loop[len(loop)-1])
+			}
+			core, logs := observer.New(zap.InfoLevel)
+			cfg.Log = zap.New(core)
+			g := New(cfg)
+			g.poll = 100 * time.Millisecond
+			leaks := goleak.IgnoreCurrent()
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- g.Run(ctx) }()
+			time.Sleep(*attackTime)
+			if logs.Len() > 30 {
+				t.Errorf("%d log lines", logs.Len())
+			}
+			t.Logf("%d log lines; under attack: immutable %v, problem %q", logs.Len(), g.State().Immutable, g.State().Problem)
+			for _, cmd := range loop {
+				stop(cmd)
+			}
+			within10s(t, "locked after the attack", func() bool { return g.State().Immutable && binds(cfg) })
+			cancel()
+			must(t, <-done)
+			goleak.VerifyNone(t, leaks)
+			must(t, filepath.WalkDir(cfg.Home, func(path string, e fs.DirEntry, err error) error {
+				if err != nil || !e.IsDir() && !e.Type().IsRegular() || path == cfg.Home+"/.aws" || path == cfg.Home+"/.aws/config" {
+					return err
+				}
+				f, err := os.Open(path)
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				if flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS); err != nil || flags&0x10 != 0 {
+					t.Errorf("%s is locked, too, or %v", path, err)
+				}
+				return nil
+			}))
+			if diff := cmp.Diff(victims, snapshot(t, cfg.Home+"/outside")); diff != "" && name == "file" {
+				t.Errorf("outside was changed:\n%s", diff)
+			}
+		})
+	}
 }

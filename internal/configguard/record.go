@@ -29,7 +29,10 @@ type record struct {
 	version safefile.Version
 }
 
-const maxRecord = 1 << 16
+const (
+	maxRecord = 1 << 16
+	maxAside  = 32
+)
 
 // stem names this home's files in StateDir.
 func (v *visit) stem() string {
@@ -110,11 +113,17 @@ func (v *visit) change(f func(d *safefile.Dir, r *record) (bool, error)) error {
 	return err
 }
 
-func (v *visit) recordAside(a Aside) error {
-	return v.change(func(_ *safefile.Dir, r *record) (bool, error) {
+// recordAside reports whether the record is full, which keeps a user who makes
+// links in a loop from making it too large to be read.
+func (v *visit) recordAside(a Aside) (full bool, err error) {
+	err = v.change(func(_ *safefile.Dir, r *record) (bool, error) {
+		if full = len(r.Aside) >= maxAside; full {
+			return false, nil
+		}
 		r.Aside = append(r.Aside, a)
 		return true, nil
 	})
+	return full, err
 }
 
 // remember stores the record and the backup before the first Write. It returns
