@@ -42,27 +42,28 @@ func guardConfig(u notebookUser, m awsconfig.Managed, stateDir string, log *zap.
 	}
 }
 
-// writeConfigs makes every user's SDKs ask us. A file that cannot be written
-// does not keep the others, nor the daemon, from working: it shows in the
-// status.
-func writeConfigs(set settings.Settings, users []notebookUser, region string, log *zap.Logger) []status.ConfigFile {
-	var files []status.ConfigFile
+// guardConfigs makes every user's SDKs ask us, and returns who keeps it so. A
+// file that cannot be written does not keep the others, nor the daemon, from
+// working: it shows in the status and is tried again.
+func guardConfigs(set settings.Settings, users []notebookUser, region string, log *zap.Logger) []*configguard.Guard {
+	var guards []*configguard.Guard
 	for _, u := range users {
-		result, err := writeConfig(guardConfig(u, managed(set, region), set.StateDir, log))
-		file := status.ConfigFile{Path: result.Path, Written: err == nil}
-		if err != nil {
+		cfg := guardConfig(u, managed(set, region), set.StateDir, log)
+		if _, err := writeConfig(cfg); err != nil {
 			log.Error("aws config not written", zap.String("user", u.name), zap.Error(err))
-			file.Problem = err.Error()
 		}
-		if file.Path == "" {
-			file.Path = filepath.Join(u.home, ".aws", "config")
-		}
-		for _, s := range result.Shadows {
-			file.Problem = s.String()
-		}
-		files = append(files, file)
+		guards = append(guards, configguard.New(cfg))
 	}
-	return files
+	return guards
+}
+
+// reportConfig says what a guard has seen last.
+func reportConfig(s configguard.State) status.ConfigFile {
+	f := status.ConfigFile{Path: s.Path, Written: s.Written, Problem: s.Problem, Immutable: s.Immutable, Tampers: s.Tampers}
+	if f.Problem == "" && len(s.Shadows) > 0 {
+		f.Problem = s.Shadows[0].String()
+	}
+	return f
 }
 
 func writeConfig(cfg configguard.Config) (configguard.Result, error) {

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/nbidentityd/nbidentityd/internal/configguard"
 	"github.com/nbidentityd/nbidentityd/internal/credserver"
 	"github.com/nbidentityd/nbidentityd/internal/discovery"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
@@ -50,7 +51,7 @@ type daemon struct {
 	subject   identity.Subject
 	source    *rolecreds.Source
 	problem   error // why there is no source yet
-	files     []status.ConfigFile
+	guards    []*configguard.Guard
 	fence     *netfence.Fence
 	fenceless string // why fence is nil
 	assurance *status.Assurance
@@ -125,12 +126,15 @@ func (d *daemon) attribute(ctx context.Context) error {
 	}
 	// From here on the notebook's SDKs ask us: a call waits for its name, or
 	// fails with the reason, rather than go out without one.
-	files := writeConfigs(d.settings, d.users, nb.Region, d.log)
+	guards := guardConfigs(d.settings, d.users, nb.Region, d.log)
 	d.mu.Lock()
-	d.files = files
+	d.guards = guards
 	d.mu.Unlock()
 
 	group, ctx := errgroup.WithContext(ctx)
+	for _, g := range guards {
+		group.Go(func() error { return g.Run(ctx) })
+	}
 	d.raiseFence(ctx, group, nb)
 	group.Go(func() error { return d.hold(ctx, group, nb) })
 	return group.Wait()

@@ -30,11 +30,13 @@ func (d *daemon) report() status.Report {
 			Kind: string(d.subject.Kind), Name: d.subject.Name, Surface: string(d.notebook.Surface),
 			Domain: d.subject.Domain, Space: d.subject.Space,
 		},
-		ConfigFiles: d.files,
-		Assurance:   d.assurance,
-		Fence:       d.reportFenceLocked(),
-		Faces:       d.faces.urls(),
-		Problem:     explain(d.problem),
+		Assurance: d.assurance,
+		Fence:     d.reportFenceLocked(),
+		Faces:     d.faces.urls(),
+		Problem:   explain(d.problem),
+	}
+	for _, g := range d.guards {
+		r.ConfigFiles = append(r.ConfigFiles, reportConfig(g.State()))
 	}
 	if d.problem != nil {
 		r.State = status.Failed
