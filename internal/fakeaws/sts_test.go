@@ -263,7 +263,7 @@ func TestOtherSTSOperations(t *testing.T) {
 	if diff := cmp.Diff([]string{"AccessDenied", "Cannot call GetSessionToken with session credentials"}, []string{code, message}); diff != "" {
 		t.Error(diff)
 	}
-	_, err = client.GetAccessKeyInfo(context.Background(), &sts.GetAccessKeyInfoInput{AccessKeyId: aws.String("ASIAAAAAAAAAAAAAAAAA")})
+	_, err = client.GetAccessKeyInfo(context.Background(), &sts.GetAccessKeyInfoInput{AccessKeyId: aws.String("ASIAIOSFODNN7EXAMPLE")})
 	if code, _ := codeOf(t, err); code != "InvalidAction" {
 		t.Errorf("an operation that is not there: %q", code)
 	}

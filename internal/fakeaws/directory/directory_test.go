@@ -83,7 +83,7 @@ func TestLookup(t *testing.T) {
 		{"over", s.KeyID, s.Token, start.Add(time.Hour), sigv4.ExpiredToken},
 		{"another's token", s.KeyID, other.Token, start, sigv4.InvalidClientTokenId},
 		{"no token", s.KeyID, "", start, sigv4.InvalidClientTokenId},
-		{"unknown key", "ASIAAAAAAAAAAAAAAAAA", s.Token, start, sigv4.InvalidClientTokenId},
+		{"unknown key", "ASIAIOSFODNN7EXAMPLE", s.Token, start, sigv4.InvalidClientTokenId},
 		{"another's token, over", s.KeyID, other.Token, start.Add(time.Hour), sigv4.InvalidClientTokenId},
 	} {
 		if _, _, err := d.Lookup(tt.key, tt.token, tt.now); code(err) != tt.want || (err == nil) != (tt.want == "") {
