@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nbidentityd/nbidentityd/internal/lab"
+	"github.com/nbidentityd/nbidentityd/internal/lab/interop/stage"
+)
+
+// crowd keeps the doors busy while another user fetches credentials. A fetch
+// that fails is a failure of the run. How long they take is said, with the goal,
+// but does not decide: the flood has the same processors as everybody else.
+func (s *siege) crowd(ctx context.Context) error {
+	quiet, err := s.fetch(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range []struct{ raid, name string }{
+		{"hold", "half-open connections on every door"},
+		{"flood", "flood of requests on every door"},
+	} {
+		cmd := s.user(ctx, userUID, nil, nil, s.lab.Program("adversary"), "-raid", c.raid, s.nb.Socket())
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		wait(ctx, time.Second) // let it fill
+		busy, fetched := s.fetch(ctx)
+		err := s.try(ctx, attempt{name: c.name + ", own call meanwhile", script: `$WHO`})
+		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+		_ = cmd.Wait() // killed
+		if err != nil {
+			return err
+		}
+		if fetched != nil {
+			s.fail(nil, "%s: another user was not served: %v", c.name, fetched)
+			continue
+		}
+		met := "met"
+		if busy >= 5*quiet {
+			met = "missed"
+		}
+		fmt.Printf("    another user's p99 of nbidentity credentials: %.1f ms, quiet %.1f ms: %.1f×, goal under 5× %s (%d fetches)\n",
+			ms(busy), ms(quiet), float64(busy)/float64(quiet), met, samples)
+	}
+	return nil
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// fetch measures the other user's p99.
+func (s *siege) fetch(ctx context.Context) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*attemptLimit)
+	defer cancel()
+	cmd := s.user(ctx, otherUID, nil, nil, s.lab.Program("adversary"), "-raid", "measure", s.nb.Socket(), s.lab.Program("nbidentity"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("%w: %s", err, out)
+	}
+	ns, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+	return time.Duration(ns), err
+}
+
+// stopped is while the daemon hangs. Clients may hang with it: nothing else.
+func (s *siege) stopped(ctx context.Context) error {
+	if err := unix.Kill(s.daemon.PID(), unix.SIGSTOP); err != nil {
+		return err
+	}
+	s.limit = 15 * time.Second
+	all := []attempt{
+		{name: "daemon stopped, IMDSv2, curl", script: `v2 $V4 | keys`, want: refused},
+		{name: "daemon stopped, IMDSv1, curl", script: `v1 $V4 | keys`, want: refused},
+		{name: "daemon stopped, IMDSv2 over IPv6, curl", script: `v2 $V6 | keys`, want: refused},
+		{name: "daemon stopped, nbidentity by hand", script: `$NB --socket $SOCK credentials | keys`, want: refused},
+		{name: "daemon stopped, no config, Go SDK", script: `env $NOBODY $WHO`, want: refused},
+	}
+	for _, c := range s.clients {
+		if c.Quick {
+			all = append(all, s.client(c, "daemon stopped", "", refused))
+		}
+	}
+	err := s.each(ctx, all)
+	s.limit = attemptLimit
+	if err := errors.Join(err, unix.Kill(s.daemon.PID(), unix.SIGCONT)); err != nil {
+		return err
+	}
+	// What a client asked for before it was killed may still be answered.
+	wait(ctx, time.Second)
+	return s.try(ctx, attempt{name: "daemon continued, Go SDK", script: `$WHO`, want: named})
+}
+
+// killed is after the daemon's sudden end: the fence must stand without it.
+func (s *siege) killed(ctx context.Context) error {
+	if err := unix.Kill(s.daemon.PID(), unix.SIGKILL); err != nil {
+		return err
+	}
+	if err := s.daemon.Stop(); err != nil { // waits
+		return err
+	}
+	all := []attempt{
+		{name: "daemon killed, IMDSv2, curl", script: `v2 $V4 | keys`, want: refused},
+		{name: "daemon killed, IMDSv1, curl", script: `v1 $V4 | keys`, want: refused},
+		{name: "daemon killed, IMDSv2 over IPv6, curl", script: `v2 $V6 | keys`, want: refused},
+		{name: "daemon killed, root of a user namespace", script: `unshare -Ur $RAID ask $V4 plain | keys`, want: refused},
+		{name: "daemon killed, container behind a bridge", script: `v2 $V4 | keys`, want: refused, box: true},
+		{name: "daemon killed, nbidentity by hand", script: `$NB --socket $SOCK credentials | keys`, want: refused},
+		{name: "daemon killed, squat 127.0.0.1:938", script: `$RAID bind 127.0.0.1:938`, want: refused},
+		{name: "daemon killed, squat [::1]:938", script: `$RAID bind [::1]:938`, want: refused},
+		{name: "daemon killed, squat 127.0.0.1:937", script: `$RAID bind 127.0.0.1:937`, want: refused},
+		{name: "daemon killed, squat the socket", script: `rm -f $SOCK; $RAID bind $SOCK`, want: refused},
+		{name: "daemon killed, no config, Go SDK", script: `env $NOBODY $WHO`, want: refused},
+		{name: "daemon killed, no config, boto3", script: `env $NOBODY $BOTO`, want: refused},
+		{name: "daemon killed, profile that claims bob-nb, boto3", want: refused,
+			script: `alone '[default]' 'credential_source = Ec2InstanceMetadata' 'role_session_name = bob-nb' "role_arn = $ROLE"; $BOTO`},
+	}
+	for _, c := range s.clients {
+		all = append(all, s.client(c, "daemon killed", "", refused))
+	}
+	return s.each(ctx, all)
+}
+
+// again is after the daemon's return.
+func (s *siege) again(ctx context.Context) error {
+	if err := s.raise(ctx); err != nil {
+		return err
+	}
+	for _, a := range []attempt{
+		{name: "daemon back, Go SDK", script: `$WHO`, want: named},
+		{name: "daemon back, IMDSv2, curl", script: `v2 $V4 | keys`, want: named},
+		{name: "daemon back, token of its former life", script: `get -H "$T: $REPLAY" $FACE$R`, want: refused},
+		{name: "daemon back, other's token of its former life", script: `get -H "Authorization: $STOLEN" $BOX | keys`, want: refused},
+	} {
+		if err := s.try(ctx, a); err != nil {
+			return err
+		}
+	}
+	return s.assured(ctx, "enforced", true)
+}
+
+// studio is where nothing can be fenced. Each escape is tried, to show that it
+// is possible; what must hold is that the daemon does not claim otherwise.
+func (s *siege) studio(ctx context.Context) (escapes int, err error) {
+	fmt.Println("\nStudio, private space of alice: escapes (not counted)")
+	t := *s
+	t.name = "alice"
+	path := "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=" + s.account.ContainerPaths["alice-lab"]
+	t.nb, err = s.lab.NewNotebook(s.account, lab.Notebook{Name: space, UID: userUID, Enter: stage.Enter(space), Env: []string{path}, Metadata: `{
+		"AppType": "JupyterLab", "DomainId": "d-exampledomain", "SpaceName": "alice-space", "ResourceName": "default",
+		"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:app/d-exampledomain/alice-space/JupyterLab/default"}`})
+	if err != nil {
+		return 0, err
+	}
+	t.env = t.clientEnv()
+	if err := t.raise(ctx); err != nil {
+		return 0, err
+	}
+	for _, a := range []attempt{
+		{name: "nothing special, Go SDK", script: `$WHO`},
+		{name: "Studio's container address, curl", script: `get http://169.254.170.2$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI | keys`},
+		{name: "AWS_CONFIG_FILE=/dev/null, Go SDK", script: `env $NOBODY $WHO`},
+		{name: "AWS_CONFIG_FILE=/dev/null, boto3", script: `env $NOBODY $BOTO`},
+		{name: "AWS_CONFIG_FILE=/dev/null, JavaScript SDK", script: `env $NOBODY $NODE`},
+		{name: "HOME elsewhere, boto3", script: `HOME=/nonexistent $BOTO`},
+		{name: "AWS_PROFILE=other, boto3", script: `profile '[profile other]' 'region = us-east-1'; AWS_PROFILE=other $BOTO`},
+		{name: "profile that claims bob by credential_source, boto3", script: `alone '[default]' 'credential_source = EcsContainer' 'role_session_name = bob' "role_arn = $ROLE"; $BOTO`},
+	} {
+		if lacks := t.lacks(a); lacks != "" {
+			fmt.Printf("  %-62s skipped: %s\n", a.name, lacks)
+			continue
+		}
+		cmd, err := t.make(ctx, a)
+		if err != nil {
+			return escapes, err
+		}
+		out, ended := cmd.CombinedOutput()
+		calls, err := t.trail.calls(ctx)
+		if err != nil {
+			return escapes, err
+		}
+		v, found := judge(calls, t.name), "not found"
+		if v.none+v.wrong > 0 {
+			found = "possible"
+			escapes++
+		}
+		fmt.Printf("  %-62s %-12s %-6s %s\n", a.name, found, v, lastLine(out, ended))
+	}
+	if escapes == 0 {
+		t.fail(nil, "no escape was found in Studio's shape: this set-up would not show one")
+	}
+	err = t.assured(ctx, "enforced", false)
+	s.failures = t.failures
+	return escapes, err
+}

@@ -1,0 +1,147 @@
+// Command adversary is a notebook user who does not want to be named. It makes
+// one attempt after the other to get a call to AWS that does not carry the
+// notebook's name, or carries another's, and judges each by fakeaws' trail.
+//
+// The network, the AWS of its own and the real clients are those of interop:
+// the daemon runs as root with the public endpoints and a real packet fence,
+// the adversary under an ordinary uid, with everything that such a user has.
+// Every record of the trail counts, whatever user agent it shows: while an
+// attempt runs, the daemon itself has nothing to ask of AWS.
+//
+// What the run proves ends where the machine's kernel and clients do: it says
+// nothing of a user who is root, or has Docker's socket. The second half, in
+// Studio's shape, shows such escapes, and that the daemon says so.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nbidentityd/nbidentityd/internal/lab/interop/clients"
+	"github.com/nbidentityd/nbidentityd/internal/lab/interop/stage"
+)
+
+// programs are what the suite takes from the directory of built programs.
+var programs = []string{"nbidentityd", "nbidentity", "fakeaws", "whoami"}
+
+// errShown ends a run whose failures have been printed where they happened.
+var errShown = errors.New("failures were shown")
+
+func main() {
+	bin := flag.String("bin", "bin", "`directory` of the built programs")
+	dir := flag.String("stage", "", "`directory` of the prepared stage: play there (adversary starts itself so)")
+	raid := flag.Bool("raid", false, "be one of the user's own programs (the attempts start it so)")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	var err error
+	switch {
+	case *raid:
+		err = runRaid(ctx, flag.Args())
+	case *dir != "":
+		err = play(ctx, *dir)
+	default:
+		err = prepare(ctx, *bin)
+	}
+	stop()
+	if lacking := (stage.Lacking{}); errors.As(err, &lacking) {
+		err = fmt.Errorf("skipped: %w", lacking)
+		if os.Getenv("CI") != "true" {
+			fmt.Println("adversary:", err)
+			return
+		}
+	}
+	if err != nil {
+		if !errors.Is(err, errShown) {
+			fmt.Fprintln(os.Stderr, "adversary:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+// prepare installs the clients, lays out a directory that the notebook's user
+// can read, and starts the suite on a stage.
+func prepare(ctx context.Context, bin string) (err error) {
+	if err := possible(); err != nil {
+		return err
+	}
+	unix.Umask(0o022)
+	if err := clients.Install(ctx); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "nbidentityd-adversary-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err := layOut(dir, bin); err != nil {
+		return err
+	}
+	err = stage.Start(ctx, "-stage", dir)
+	if ended := (*exec.ExitError)(nil); errors.As(err, &ended) && ended.Exited() {
+		return errShown
+	}
+	return err
+}
+
+// possible returns a stage.Lacking where the suite cannot run.
+func possible() error {
+	if err := stage.Possible(); err != nil {
+		return err
+	}
+	for _, tool := range []string{"curl", "unshare", "nft"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return stage.Lacking{Reason: "needs the program " + tool + " (Debian: curl, util-linux, nftables)"}
+		}
+	}
+	return nil
+}
+
+// layOut makes the stage's directories and copies the programs there, this one
+// too: the notebook's user may not be able to read the checkout.
+func layOut(dir, bin string) error {
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	for _, sub := range []string{"bin", "lab", "lab/tmp", "trust"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := os.Chmod(filepath.Join(dir, "lab/tmp"), 0o777|os.ModeSticky); err != nil {
+		return err
+	}
+	from := map[string]string{"adversary": "/proc/self/exe"}
+	for _, program := range programs {
+		from[program] = filepath.Join(bin, program)
+	}
+	for program, path := range from {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("%w (make builds it)", err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "bin", program), data, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// commands runs commands of single words each, as root.
+func commands(ctx context.Context, lines ...string) error {
+	for _, line := range lines {
+		words := strings.Fields(line)
+		if out, err := exec.CommandContext(ctx, words[0], words[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w\n%s", line, err, out)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,397 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nbidentityd/nbidentityd/internal/lab"
+	"github.com/nbidentityd/nbidentityd/internal/lab/interop/clients"
+	"github.com/nbidentityd/nbidentityd/internal/lab/interop/stage"
+)
+
+const (
+	instance = "instance" // the networks' names
+	space    = "space"
+)
+
+func decode(data []byte, v any) error { return json.Unmarshal(data, v) }
+
+// play runs on the stage, with everything laid out in dir.
+func play(ctx context.Context, dir string) (err error) {
+	started := time.Now()
+	s := &siege{
+		dir: dir, lab: &lab.Lab{Bin: filepath.Join(dir, "bin"), Dir: filepath.Join(dir, "lab")},
+		name: "alice-nb", limit: attemptLimit,
+	}
+	defer func() { err = errors.Join(err, s.lab.Close()) }()
+	if err := s.build(ctx); err != nil {
+		return err
+	}
+	for _, part := range []func(context.Context) error{s.controls, s.begin, s.peace, s.home, s.links, s.crowd, s.stopped, s.killed, s.again} {
+		if err := part(ctx); err != nil {
+			return err
+		}
+	}
+	escapes, err := s.studio(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d escapes possible in Studio's shape; %d attempts skipped; %d failures; %.1f s\n", escapes, s.skipped, s.failures, time.Since(started).Seconds())
+	fmt.Printf("adversary: %d attempts, %d calls, %d unattributed, %d misattributed\n", s.attempts, s.total.calls(), s.total.none, s.total.wrong)
+	if s.failures > 0 {
+		return errShown
+	}
+	return nil
+}
+
+// build makes the network, starts AWS and makes its names and certificates
+// work.
+func (s *siege) build(ctx context.Context) (err error) {
+	err = stage.Build(ctx, filepath.Join(s.lab.Dir, "tmp"),
+		stage.Notebook{Name: instance, Platform: stage.IMDSAddress}, stage.Notebook{Name: space, Platform: stage.ContainerAddress})
+	if err != nil {
+		return err
+	}
+	err = commands(ctx,
+		"ip -6 addr add fd00:9::1/64 dev "+instance+" nodad",
+		"ip -6 addr add fd00:ec2::254/128 dev "+instance+" nodad",
+		"ip -n "+instance+" -6 addr add fd00:9::2/64 dev eth0 nodad",
+		"ip -n "+instance+" -6 route add fd00:ec2::254 dev eth0")
+	if err != nil {
+		return err
+	}
+	if err := container(ctx); err != nil {
+		fmt.Println("no container behind a bridge:", err)
+		_ = commands(ctx, "ip netns del "+box) // it may not be there
+	}
+	scenario, err := s.scenario(ctx)
+	if err != nil {
+		return err
+	}
+	ca := filepath.Join(s.dir, "trust", "ca.pem")
+	s.account, err = s.lab.StartAccount(ctx, "-scenario", scenario, "-allow-any", "-api", "", "-tls", stage.APIAddress+":443", "-ca-file", ca,
+		"-imds", s.name+"="+stage.IMDSAddress+":80", "-imds", s.name+"=[fd00:ec2::254]:80", "-container", stage.ContainerAddress+":80")
+	if err != nil {
+		return err
+	}
+	s.trail = &trail{account: s.account}
+	stores, err := clients.TrustStores()
+	if err == nil {
+		err = stage.Trust(ctx, filepath.Join(s.dir, "trust"), ca, stores)
+	}
+	if err != nil {
+		return err
+	}
+	s.clients, err = clients.All(s.lab.Bin, ca)
+	return err
+}
+
+// container puts a namespace behind a bridge of the notebook instance, as
+// Docker does, but for the kernel modules that a stage cannot load.
+func container(ctx context.Context) error {
+	err := commands(ctx,
+		"ip netns add "+box,
+		"ip -n "+instance+" link add docker0 type bridge",
+		"ip -n "+instance+" addr add 172.17.0.1/16 dev docker0",
+		"ip -n "+instance+" link set docker0 up",
+		"ip -n "+instance+" link add box0 type veth peer name eth0 netns "+box,
+		"ip -n "+instance+" link set box0 master docker0 up",
+		"ip -n "+box+" link set lo up",
+		"ip -n "+box+" addr add 172.17.0.2/16 dev eth0",
+		"ip -n "+box+" link set eth0 up",
+		"ip -n "+box+" route add default via 172.17.0.1",
+		"nsenter --net=/run/netns/"+instance+" nft add table ip lab",
+		"nsenter --net=/run/netns/"+instance+" nft add chain ip lab post { type nat hook postrouting priority 100 ; }",
+		"nsenter --net=/run/netns/"+instance+" nft add rule ip lab post ip saddr 172.17.0.0/16 oifname eth0 masquerade")
+	if err != nil {
+		return err
+	}
+	forward := []string{"--net=/run/netns/" + instance, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"}
+	return exec.CommandContext(ctx, "nsenter", forward...).Run()
+}
+
+// scenario is fakeaws' own, but for a metadata service that also speaks v1.
+func (s *siege) scenario(ctx context.Context) (path string, err error) {
+	text, err := exec.CommandContext(ctx, s.lab.Program("fakeaws"), "-print-scenario").Output()
+	if err != nil {
+		return "", err
+	}
+	mark := []byte(`{"name": "` + s.name + `", "role": "AmazonSageMaker-ExecutionRole",`)
+	if bytes.Count(text, mark) != 1 {
+		return "", fmt.Errorf("fakeaws' scenario has no line %s", mark)
+	}
+	path = filepath.Join(s.lab.Dir, "scenario.json")
+	return path, os.WriteFile(path, bytes.Replace(text, mark, append(mark, ` "minimum_imds_version": "1",`...), 1), 0o644)
+}
+
+// controls are calls before the daemon's start, which must show as nobody's:
+// else the attempts would prove nothing. They are not counted.
+func (s *siege) controls(ctx context.Context) (err error) {
+	s.nb, err = s.lab.NewNotebook(s.account, lab.Notebook{Name: instance, UID: userUID, Enter: stage.Enter(instance), Metadata: `{
+		"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb", "ResourceName": "alice-nb"}`})
+	if err != nil {
+		return err
+	}
+	s.env = s.clientEnv()
+	fmt.Println("before the daemon, each of these reaches AWS without a name (not counted):")
+	for _, a := range []attempt{
+		{name: "Go SDK", script: `$WHO`},
+		{name: "IMDSv2, curl", script: `v2 $V4 | keys`},
+		{name: "IMDSv1, curl", script: `v1 $V4 | keys`},
+		{name: "IMDSv2 over IPv6, curl", script: `v2 $V6 | keys`},
+		{name: "IMDSv1 over IPv6, curl", script: `v1 $V6 | keys`},
+		{name: "IMDSv2, TCP socket (Go)", script: `$RAID ask $V4 plain | keys`},
+		{name: "IMDSv2, MPTCP socket", script: `$RAID ask $V4 mptcp | keys`},
+		{name: "IMDSv2, data in the first segment (TCP fast open)", script: `$RAID ask $V4 fastopen | keys`},
+		{name: "IMDSv2, socket bound to eth0", script: `$RAID ask $V4 device | keys`},
+		{name: "root of a user namespace, IMDSv2", script: `unshare -Ur $RAID ask $V4 plain | keys`},
+		{name: "container behind a bridge, IMDSv2", script: `v2 $V4 | keys`, box: true},
+		{name: "profile that claims bob-nb by credential_source, boto3", script: `alone '[default]' 'credential_source = Ec2InstanceMetadata' 'role_session_name = bob-nb' "role_arn = $ROLE"; $BOTO`},
+	} {
+		if lacks := s.lacks(a); lacks != "" {
+			fmt.Printf("  %-62s skipped: %s\n", a.name, lacks)
+			continue
+		}
+		cmd, err := s.make(ctx, a)
+		if err != nil {
+			return err
+		}
+		out, ended := cmd.CombinedOutput()
+		calls, err := s.trail.calls(ctx)
+		if err != nil {
+			return err
+		}
+		t := judge(calls, s.name)
+		fmt.Printf("  %-62s %-19s %s\n", a.name, t, lastLine(out, ended))
+		if t.none == 0 {
+			return fmt.Errorf("control %s: no unattributed call (%v): this set-up would not show one\n%s", a.name, ended, out)
+		}
+	}
+	return nil
+}
+
+// begin opens connections, raises the fence and uses them.
+func (s *siege) begin(ctx context.Context) error {
+	fmt.Println("\nnotebook instance alice-nb: attempt, outcome, calls under the right name/none/a wrong one, last words")
+	type kept struct {
+		attempt
+		cmd  *exec.Cmd
+		out  bytes.Buffer
+		stop func() error
+	}
+	var all []*kept
+	for _, base := range []string{"$V4", "$V6"} {
+		k := &kept{attempt: attempt{name: "connection from before the fence, " + base[1:], want: refused,
+			script: `$RAID keep ` + base + ` 2>$HOME/said | keys; r=$?; tail -n 1 $HOME/said; exit $r`}}
+		s.attempts++ // a home of its own
+		cmd, err := s.make(ctx, k.attempt)
+		s.attempts--
+		if err != nil {
+			return err
+		}
+		k.cmd, cmd.Stdout, cmd.Stderr = cmd, &k.out, &k.out
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			return err
+		}
+		k.stop = in.Close
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		said := filepath.Join(home(cmd), "said")
+		if err := s.account.Await(ctx, "old connection", func() bool {
+			data, _ := os.ReadFile(said) // not there yet
+			return bytes.Contains(data, []byte("open"))
+		}); err != nil {
+			return err
+		}
+		all = append(all, k)
+	}
+	old, err := s.user(ctx, userUID, nil, s.env, "sh", "-c", prelude+`token $V4 21600`).Output()
+	if err != nil {
+		return fmt.Errorf("the platform's own token: %w", err)
+	}
+	if err := s.raise(ctx); err != nil {
+		return err
+	}
+	for _, k := range all {
+		if err := k.stop(); err != nil {
+			return err
+		}
+		ended := k.cmd.Wait()
+		if err := s.judge(ctx, k.attempt, k.out.Bytes(), ended); err != nil {
+			return err
+		}
+	}
+	replay, err := s.user(ctx, otherUID, nil, s.env, "sh", "-c", prelude+`token $FACE`).Output()
+	if err != nil {
+		return fmt.Errorf("the other user's token: %w", err)
+	}
+	stolen, err := os.ReadFile(s.path(fmt.Sprintf("container-token-%d", otherUID)))
+	if err != nil {
+		return err
+	}
+	s.env = append(s.env, "OLDTOKEN="+string(old), "REPLAY="+string(replay), "STOLEN="+string(stolen))
+	return s.assured(ctx, "enforced", true)
+}
+
+// home is an attempt's.
+func home(cmd *exec.Cmd) string {
+	var found string
+	for _, line := range cmd.Env {
+		if value, ok := strings.CutPrefix(line, "HOME="); ok {
+			found = value // the last one counts
+		}
+	}
+	return found
+}
+
+// assured compares the level that the daemon claims.
+func (s *siege) assured(ctx context.Context, level string, want bool) error {
+	r, err := s.status(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("  nbidentity status: assurance %s\n", r.Assurance.Level)
+	if (r.Assurance.Level == level) != want {
+		s.fail(nil, "assurance is %q: %+v", r.Assurance.Level, r.Assurance.Reasons)
+	}
+	return nil
+}
+
+// peace is while the daemon runs undisturbed.
+func (s *siege) peace(ctx context.Context) error {
+	s.env = append(s.env, fmt.Sprintf("DAEMON=%d", s.daemon.PID()))
+	if err := s.each(ctx, openly()); err != nil {
+		return err
+	}
+	var all []attempt
+	for _, c := range s.clients {
+		all = append(all, s.client(c, "credential_process is /bin/false", `sed -i 's|^credential_process.*|credential_process = /bin/false|' ~/.aws/config; `, either))
+	}
+	if err := s.each(ctx, all); err != nil {
+		return err
+	}
+	return s.assured(ctx, "enforced", true)
+}
+
+func (s *siege) each(ctx context.Context, all []attempt) error {
+	for _, a := range all {
+		if err := s.try(ctx, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// client is an attempt with a real client, after a line of preparation.
+func (s *siege) client(c clients.Client, when, prepare string, w want) attempt {
+	var line strings.Builder
+	for _, word := range append(append([]string{"env"}, c.Env...), c.Args...) {
+		line.WriteString("'" + strings.ReplaceAll(word, "'", `'\''`) + "' ")
+	}
+	a := attempt{name: when + ", " + c.Name, script: prepare + line.String(), want: w}
+	for variable, name := range scriptClients {
+		if name == c.Name {
+			a.script += " # " + variable // skipped with it
+		}
+	}
+	return a
+}
+
+// home plays in the home that the daemon attends, and mends it after each.
+func (s *siege) home(ctx context.Context) error {
+	for _, a := range atHome() {
+		if err := s.try(ctx, a); err != nil {
+			return err
+		}
+		if err := s.mend(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mend puts the home right by hand. What the daemon has locked stays.
+func (s *siege) mend(ctx context.Context) error {
+	entries, err := os.ReadDir(s.nb.Home)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		_ = os.RemoveAll(filepath.Join(s.nb.Home, e.Name())) // locked: it is in order
+	}
+	return s.install(ctx)
+}
+
+func (s *siege) install(ctx context.Context) error {
+	cmd := s.nb.Command(ctx, nil, s.lab.Program("nbidentityd"), "install", "-settings", s.path("siege.toml"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("install: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// links lets root write while the user swaps links and names under it.
+func (s *siege) links(ctx context.Context) error {
+	outside := s.path("outside")
+	victim := filepath.Join(outside, "config")
+	own := filepath.Join(s.nb.Home, "own")
+	err := errors.Join(os.MkdirAll(outside, 0o755), os.WriteFile(victim, []byte("root's\n"), 0o600),
+		os.WriteFile(own, []byte("the user's\n"), 0o600), os.Lchown(own, userUID, userUID))
+	if err != nil {
+		return err
+	}
+	cmd := s.user(ctx, userUID, nil, nil, s.lab.Program("adversary"), "-raid", "swap", s.nb.Home, outside)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	wrote, gaveUp := 0, 0
+	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); {
+		if s.install(ctx) == nil {
+			wrote++
+		} else {
+			gaveUp++
+		}
+	}
+	_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+	_ = cmd.Wait() // killed
+	a := attempt{name: "links and renames under root's writing, 10 s", want: either}
+	if err := s.judge(ctx, a, fmt.Appendf(nil, "root wrote %d times, gave up %d times", wrote, gaveUp), nil); err != nil {
+		return err
+	}
+	info, err := os.Lstat(victim)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(victim)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(victim, &st); err != nil {
+		return err
+	}
+	mine, err := os.ReadFile(own)
+	if err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(outside)
+	if err != nil {
+		return err
+	}
+	if string(text) != "root's\n" || info.Mode() != 0o600 || st.Uid != 0 || len(entries) != 1 || string(mine) != "the user's\n" {
+		s.fail(text, "a file outside ~/.aws was touched: %s %s uid %d, %d files", victim, info.Mode(), st.Uid, len(entries))
+	}
+	return s.mend(ctx)
+}
