@@ -14,6 +14,7 @@ import (
 
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 	"github.com/nbidentityd/nbidentityd/internal/trail"
+	"github.com/nbidentityd/nbidentityd/internal/trail/athena"
 	"github.com/nbidentityd/nbidentityd/internal/trail/calls"
 	"github.com/nbidentityd/nbidentityd/internal/trail/report"
 )
@@ -48,6 +49,10 @@ How:
   --limit N          at most N rows (default 50 as text, 10000 otherwise; 0 is all)
   --template T       how names are written in sessions (default {name})
   --workers N        inputs read at a time (default: one for each processor)
+Without PATH, for a trail too large to fetch:
+  --athena           print the table and the queries that answer on Amazon Athena,
+                     for --bucket s3://BUCKET/PREFIX --account ID --region R
+                     [--org o-ID]; several accounts and regions with commas
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 --escapes or --conflicts found some.
 `
@@ -63,6 +68,7 @@ type options struct {
 	unattributed, escapes, conflicts, sessions, queries, jobs bool
 	limit, workers                                            int
 	template                                                  identity.Template
+	athena                                                    *athena.Trail // the table and queries are wanted
 }
 
 func parse(args []string, stderr io.Writer, now time.Time) (*options, error) {
@@ -88,11 +94,17 @@ func parse(args []string, stderr io.Writer, now time.Time) (*options, error) {
 	f.BoolVar(&o.jobs, "jobs", false, "")
 	f.IntVar(&o.limit, "limit", -1, "")
 	f.IntVar(&o.workers, "workers", defaultWorkers(), "")
+	cloud := newAthenaFlags(f)
 	if err := parseAnywhere(f, args, &o.paths); errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(stderr, usage)
 		return nil, errHelp
 	} else if err != nil {
 		return nil, fmt.Errorf("%w; --help lists the flags", err)
+	}
+	if cloud.asked() {
+		var err error
+		o.athena, err = cloud.trail(f, o.paths)
+		return o, err
 	}
 	var err error
 	if o.template, err = identity.ParseTemplate(template); err != nil {

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nbidentityd/nbidentityd/internal/trail"
+	"github.com/nbidentityd/nbidentityd/internal/trail/athena"
 	"github.com/nbidentityd/nbidentityd/internal/trail/calls"
 	"github.com/nbidentityd/nbidentityd/internal/trail/intake"
 	"github.com/nbidentityd/nbidentityd/internal/trail/report"
@@ -62,6 +63,13 @@ func Run(ctx context.Context, args []string, cfg Config) int {
 	case err != nil:
 		fmt.Fprintf(cfg.Stderr, "who: %v\n", err)
 		return Usage
+	}
+	if o.athena != nil {
+		if err := athena.Write(cfg.Stdout, *o.athena); err != nil {
+			fmt.Fprintf(cfg.Stderr, "who: writing the queries: %v\n", err)
+			return Failed
+		}
+		return Done
 	}
 	// Most of what is allocated is short-lived, and memory is promised to be little.
 	defer debug.SetGCPercent(debug.SetGCPercent(50))
