@@ -461,7 +461,7 @@ WITH behind AS (
   WHERE g.grants AND NOT q.grants AND g.query_id <> ''
 ), ranked AS (
   SELECT behind.*,
-    row_number() OVER (PARTITION BY granted ORDER BY CASE WHEN name <> '' THEN 0 ELSE 1 END, CASE WHEN name <> '' THEN asked_at ELSE -asked_at END, id) AS place
+    row_number() OVER (PARTITION BY granted ORDER BY CASE WHEN name <> '' THEN 0 ELSE 1 END, CASE WHEN name <> '' THEN asked_at ELSE -asked_at END, CASE WHEN name <> '' THEN id ELSE '' END, id DESC) AS place
   FROM behind
 ), counted AS (
   SELECT granted, count(DISTINCT nullif(name, '')) AS names, bool_or(reason = 'left_to_local') AS beyond FROM behind GROUP BY granted
@@ -480,7 +480,7 @@ WHERE r.place = 1;
 CREATE TABLE who_lake_sessions WITH (format = 'PARQUET') AS
 WITH ranked AS (
   SELECT who_grants.*,
-    row_number() OVER (PARTITION BY lake_session ORDER BY CASE WHEN name <> '' THEN 0 ELSE 1 END, CASE WHEN name <> '' THEN granted_at ELSE -granted_at END, granted) AS place
+    row_number() OVER (PARTITION BY lake_session ORDER BY CASE WHEN name <> '' THEN 0 ELSE 1 END, CASE WHEN name <> '' THEN granted_at ELSE -granted_at END, CASE WHEN name <> '' THEN granted ELSE '' END, granted DESC) AS place
   FROM who_grants WHERE lake_session <> ''
 ), counted AS (
   SELECT lake_session, count(*) AS grants, count(DISTINCT nullif(name, '')) AS names,
