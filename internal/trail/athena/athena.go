@@ -105,8 +105,8 @@ func Write(w io.Writer, t Trail) error {
 }
 
 const preface = `-- Who made which calls, from CloudTrail, on Athena (engine version 3) or Trino.
--- Run the statements one after another. All but the first and the last two make a
--- table; drop the tables who_* before running them again.
+-- Run the statements one after another. The first describes the files, the last two
+-- show; the others make the tables who_*, which have to be dropped before another run.
 `
 
 // table returns the statement that makes the table over the files. Hive's grammar.

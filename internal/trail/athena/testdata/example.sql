@@ -1,6 +1,6 @@
 -- Who made which calls, from CloudTrail, on Athena (engine version 3) or Trino.
--- Run the statements one after another. All but the first and the last two make a
--- table; drop the tables who_* before running them again.
+-- Run the statements one after another. The first describes the files, the last two
+-- show; the others make the tables who_*, which have to be dropped before another run.
 
 -- 0. The table over CloudTrail's files. AWS's own DDL has no sourceidentity. The
 -- partitions are made up from account, region and day, so that nothing has to be
