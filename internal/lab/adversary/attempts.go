@@ -190,7 +190,7 @@ func machine() []attempt {
 	for _, dir := range []string{"fd", "root/", "cwd/", "map_files"} {
 		attempts = append(attempts, attempt{name: "/proc/PID/" + dir, script: `ls /proc/$DAEMON/` + dir, want: refused})
 	}
-	for _, signal := range []string{"TERM", "KILL", "STOP", "HUP", "ABRT"} {
+	for _, signal := range []string{"TERM", "KILL", "STOP", "HUP", "QUIT", "ABRT"} {
 		attempts = append(attempts, attempt{name: "kill -" + signal, script: `kill -` + signal + ` $DAEMON`, want: refused})
 	}
 	for _, address := range []string{"127.0.0.1:938", "[::1]:938", "127.0.0.1:937", "169.254.169.254:80"} {

@@ -183,6 +183,17 @@ func (s *siege) controls(ctx context.Context) (err error) {
 // begin opens connections, raises the fence and uses them.
 func (s *siege) begin(ctx context.Context) error {
 	fmt.Println("\nnotebook instance alice-nb: attempt, outcome, calls under the right name/none/a wrong one, last words")
+	// Before the daemon is there, nobody can be in its place.
+	if err := s.each(ctx, []attempt{
+		{name: "before the daemon, squat 127.0.0.1:938", script: `$RAID bind 127.0.0.1:938`, want: refused},
+		{name: "before the daemon, squat [::1]:938", script: `$RAID bind [::1]:938`, want: refused},
+		{name: "before the daemon, squat 127.0.0.1:937", script: `$RAID bind 127.0.0.1:937`, want: refused},
+		{name: "before the daemon, squat the socket", script: `$RAID bind $SOCK`, want: refused},
+		{name: "before the daemon, squat the token file", script: `: >$TOKEN`, want: refused},
+		{name: "before the daemon, write its state", script: `: >$STATE/discovery.json`, want: refused},
+	}); err != nil {
+		return err
+	}
 	type kept struct {
 		attempt
 		cmd  *exec.Cmd
