@@ -38,10 +38,21 @@ func (x *Index) addGrants() {
 			continue
 		}
 		if other, ok := x.grants[g.Session]; ok {
-			behind = other.and(behind.answer)
+			behind = other.join(behind)
 		}
 		x.grants[g.Session] = behind
 	}
+}
+
+// join is what is known when both are, whichever came first.
+func (g grantAnswer) join(other grantAnswer) grantAnswer {
+	if other.split == nil {
+		return g.and(other.answer)
+	}
+	for _, name := range other.split {
+		g = g.and(Answer{Name: name})
+	}
+	return g
 }
 
 // and joins what is known with another answer.
