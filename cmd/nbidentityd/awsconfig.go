@@ -74,21 +74,29 @@ func writeConfig(cfg configguard.Config) (configguard.Result, error) {
 }
 
 func runInstall(_ context.Context, p program, args []string) error {
-	_, err := eachUser(p, "install", args, func(cfg configguard.Config, dry bool) (configguard.Result, error) {
+	var dry bool
+	define := func(fs *flag.FlagSet) { fs.BoolVar(&dry, "dry-run", false, "only say what would change") }
+	_, err := eachUser(p, "install", args, define, func(cfg configguard.Config) error {
+		do := writeConfig
 		if dry {
-			return configguard.Preview(cfg)
+			do = configguard.Preview
 		}
-		return writeConfig(cfg)
+		result, err := do(cfg)
+		if err == nil {
+			p.describe(result, dry)
+		}
+		return err
 	})
 	return err
 }
 
 func runUninstall(ctx context.Context, p program, args []string) error {
-	set, err := eachUser(p, "uninstall", args, func(cfg configguard.Config, dry bool) (configguard.Result, error) {
-		if dry {
-			return configguard.Result{}, errors.New("-dry-run is for install; uninstall restores what install has changed and nothing else")
+	set, err := eachUser(p, "uninstall", args, func(*flag.FlagSet) {}, func(cfg configguard.Config) error {
+		result, err := configguard.Undo(cfg)
+		if err == nil {
+			p.describe(result, false)
 		}
-		return configguard.Undo(cfg)
+		return err
 	})
 	// The fence goes last: as long as a file still points at us, it may stand.
 	if err == nil && fenced(set) {
@@ -99,14 +107,14 @@ func runUninstall(ctx context.Context, p program, args []string) error {
 	return err
 }
 
-// eachUser does something to every notebook user's file and prints what it
-// came to. It returns the settings that it went by.
-func eachUser(p program, name string, args []string, do func(configguard.Config, bool) (configguard.Result, error)) (settings.Settings, error) {
+// eachUser does something to every notebook user's file, and goes on after a
+// failure. define adds the command's own flags. It returns the settings that it
+// went by.
+func eachUser(p program, name string, args []string, define func(*flag.FlagSet), do func(configguard.Config) error) (settings.Settings, error) {
 	var path string
-	var dry bool
 	err := p.flags(name, args, func(fs *flag.FlagSet) {
 		fs.StringVar(&path, "settings", settings.DefaultPath, "settings `file`")
-		fs.BoolVar(&dry, "dry-run", false, "only say what would change")
+		define(fs)
 	})
 	if err != nil {
 		return settings.Settings{}, err
@@ -125,12 +133,9 @@ func eachUser(p program, name string, args []string, do func(configguard.Config,
 	}
 	var failed []error
 	for _, u := range users {
-		result, err := do(guardConfig(u, managed(set, nb.Region), set.StateDir, zap.NewNop()), dry)
-		if err != nil {
+		if err := do(guardConfig(u, managed(set, nb.Region), set.StateDir, zap.NewNop())); err != nil {
 			failed = append(failed, fmt.Errorf("user %s: %w", u.name, err))
-			continue
 		}
-		p.describe(result, dry)
 	}
 	return set, errors.Join(failed...)
 }
