@@ -36,6 +36,23 @@ type Lab struct {
 	processes []*Process
 }
 
+// Open makes a lab in a temporary directory of that name, for the programs in
+// bin. Discard ends it.
+func Open(name, bin string) (*Lab, error) {
+	bin, err := filepath.Abs(bin)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "nbidentityd-"+name+"-")
+	if err != nil {
+		return nil, err
+	}
+	return &Lab{Bin: bin, Dir: dir}, nil
+}
+
+// Discard stops everything and removes the directory.
+func (l *Lab) Discard() error { return errors.Join(l.Close(), os.RemoveAll(l.Dir)) }
+
 // Process is a program that the lab has started.
 type Process struct {
 	Name string

@@ -12,7 +12,6 @@ import (
 	"math"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -30,15 +29,11 @@ func main() {
 }
 
 func run(ctx context.Context, bin string, runs int) (err error) {
-	if bin, err = filepath.Abs(bin); err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp("", "nbidentityd-bench-")
+	l, err := lab.Open("bench", bin)
 	if err != nil {
 		return err
 	}
-	l := &lab.Lab{Bin: bin, Dir: dir}
-	defer func() { err = errors.Join(err, l.Close(), os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, l.Discard()) }()
 	account, err := l.StartAccount(ctx, "-imds", "alice-nb=127.0.0.1:0")
 	if err != nil {
 		return err

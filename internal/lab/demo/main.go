@@ -72,15 +72,11 @@ func stories() []story {
 }
 
 func run(ctx context.Context, bin string) (err error) {
-	if bin, err = filepath.Abs(bin); err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp("", "nbidentityd-demo-")
+	l, err := lab.Open("demo", bin)
 	if err != nil {
 		return err
 	}
-	l := &lab.Lab{Bin: bin, Dir: dir}
-	defer func() { err = errors.Join(err, l.Close(), os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, l.Discard()) }()
 	account, err := l.StartAccount(ctx, "-imds", "alice-nb=127.0.0.1:0")
 	if err != nil {
 		return err
