@@ -22,6 +22,9 @@
 // What it does not promise: that the version just written stays unless it is
 // locked, since the owner of the directory can replace it at once; nor that a call returns where
 // the file system itself hangs.
+//
+// It is longer than most because each step is a system call whose every failure
+// has to undo the ones before it.
 package safefile
 
 import (
