@@ -13,7 +13,10 @@ import (
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sys/unix"
 
+	"github.com/nbidentityd/nbidentityd/internal/identity"
+	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
+	"github.com/nbidentityd/nbidentityd/internal/sidecar"
 )
 
 // errReload ends one life of the daemon for the next.
@@ -69,7 +72,7 @@ func runDaemon(ctx context.Context, p program, args []string) error {
 // settings to be read again (errReload), or it breaks. Settings that do not
 // read leave the running daemon as it is.
 func live(ctx context.Context, p program, set settings.Settings, path string, hangup <-chan os.Signal, log *zap.Logger) error {
-	d, err := newDaemon(set, p, notifier(log), log)
+	d, err := sidecar.New(sidecar.Config{Settings: set, Getenv: p.getenv, Notify: notifier(log), Version: version, Log: log})
 	if err != nil {
 		return err
 	}
@@ -89,7 +92,7 @@ func live(ctx context.Context, p program, set settings.Settings, path string, ha
 			cancel(errReload)
 		}
 	}()
-	if err := d.run(ctx); err != nil {
+	if err := d.Run(ctx); err != nil {
 		return err
 	}
 	if errors.Is(context.Cause(ctx), errReload) {
@@ -102,7 +105,7 @@ func live(ctx context.Context, p program, set settings.Settings, path string, ha
 // one, so it is told READY before.
 func finish(err error, log *zap.Logger) error {
 	notify := notifier(log)
-	if reason, yes := stepsAside(err); yes {
+	if reason, yes := sidecar.StepsAside(err); yes {
 		log.Info("stepping aside", zap.String("reason", reason))
 		notify("READY=1\nSTATUS=stepping aside: " + reason)
 		return nil
@@ -140,20 +143,20 @@ func newLogger(level string) (*zap.Logger, error) {
 }
 
 func checkRun(p program, set settings.Settings, path string) error {
-	users, err := notebookUsers(set.Users)
+	users, err := notebookuser.Find(set.Users)
 	if err != nil {
 		return err
 	}
-	if _, err := parseTemplates(set.Identity); err != nil {
+	if _, err := sidecar.New(sidecar.Config{Settings: set}); err != nil {
 		return err
 	}
-	nb, err := readNotebook(set)
+	nb, err := identity.ReadFile(set.MetadataFile)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(p.stdout, "settings %s: in order\n", path)
 	for _, u := range users {
-		fmt.Fprintf(p.stdout, "user %s: uid %d, home %s\n", u.name, u.uid, u.home)
+		fmt.Fprintf(p.stdout, "user %s: uid %d, home %s\n", u.Name, u.UID, u.Home)
 	}
 	fmt.Fprintf(p.stdout, "metadata %s: %s in %s, account %s\n", set.MetadataFile, nb.Surface, nb.Region, nb.Account)
 	return nil

@@ -1,4 +1,4 @@
-package main
+package sidecar
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/discovery"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 	"github.com/nbidentityd/nbidentityd/internal/netfence"
+	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
 	"github.com/nbidentityd/nbidentityd/internal/reach"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
 	"github.com/nbidentityd/nbidentityd/internal/status"
@@ -26,16 +27,16 @@ const assessEvery = time.Minute
 // raiseFence puts the packet rules around the platform's metadata service and
 // keeps them. It stands after the daemon's end: an open gate would be worse than
 // a closed one. Where none can be had, the reason shows in the status.
-func (d *daemon) raiseFence(ctx context.Context, group *errgroup.Group, nb identity.Notebook) {
+func (d *Daemon) raiseFence(ctx context.Context, group *errgroup.Group, nb identity.Notebook) {
 	if nb.Surface != identity.SurfaceNotebookInstance {
 		d.noFence("Studio's credentials endpoint cannot be fenced")
 		return
 	}
-	if !fenced(d.settings) {
+	if !Fenced(d.Settings) {
 		d.noFence("it is switched off in the settings")
 		return
 	}
-	allow, err := uidsOf(d.settings.Fence.AllowUsers)
+	allow, err := uidsOf(d.Settings.Fence.AllowUsers)
 	if err != nil {
 		d.noFence(err.Error())
 		return
@@ -44,13 +45,13 @@ func (d *daemon) raiseFence(ctx context.Context, group *errgroup.Group, nb ident
 		UID:          uint32(os.Geteuid()),
 		AllowUIDs:    allow,
 		RedirectPort: d.faces.imdsPort(),
-		Log:          d.log,
+		Log:          d.Log,
 	})
 	if err == nil {
 		err = fence.Apply(ctx)
 	}
 	if err != nil {
-		d.log.Error("no fence around the metadata service", zap.Error(err))
+		d.Log.Error("no fence around the metadata service", zap.Error(err))
 		d.noFence(err.Error())
 		return
 	}
@@ -60,12 +61,12 @@ func (d *daemon) raiseFence(ctx context.Context, group *errgroup.Group, nb ident
 	group.Go(func() error { return fence.Run(ctx) })
 }
 
-// fenced reports whether the settings want a fence.
-func fenced(set settings.Settings) bool {
+// Fenced reports whether the settings want a fence.
+func Fenced(set settings.Settings) bool {
 	return set.Fence.Enabled && set.Endpoints.IMDS == ""
 }
 
-func (d *daemon) noFence(reason string) {
+func (d *Daemon) noFence(reason string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fenceless = reason
@@ -74,18 +75,18 @@ func (d *daemon) noFence(reason string) {
 func uidsOf(names []string) ([]uint32, error) {
 	var uids []uint32
 	for _, name := range names {
-		u, err := lookUp(settings.User{Name: name})
+		u, err := notebookuser.Lookup(settings.User{Name: name})
 		if err != nil {
 			return nil, err
 		}
-		uids = append(uids, uint32(u.uid))
+		uids = append(uids, uint32(u.UID))
 	}
 	return uids, nil
 }
 
 // assess tries, now and every minute, what each user can reach, and keeps the
 // worst finding. A change of the level is logged.
-func (d *daemon) assess(ctx context.Context, facts discovery.Facts) {
+func (d *Daemon) assess(ctx context.Context, facts discovery.Facts) {
 	tick := time.NewTicker(assessEvery)
 	defer tick.Stop()
 	var last assurance.Level
@@ -95,7 +96,7 @@ func (d *daemon) assess(ctx context.Context, facts discovery.Facts) {
 			return
 		}
 		if worst.Level != last {
-			d.log.Info("assurance", zap.String("level", string(worst.Level)), zap.String("before", string(last)), zap.Any("reasons", worst.Reasons))
+			d.Log.Info("assurance", zap.String("level", string(worst.Level)), zap.String("before", string(last)), zap.Any("reasons", worst.Reasons))
 			last = worst.Level
 		}
 		d.mu.Lock()
@@ -109,12 +110,12 @@ func (d *daemon) assess(ctx context.Context, facts discovery.Facts) {
 	}
 }
 
-func (d *daemon) assessOnce(ctx context.Context, facts discovery.Facts) assurance.Assessment {
+func (d *Daemon) assessOnce(ctx context.Context, facts discovery.Facts) assurance.Assessment {
 	rank := map[assurance.Level]int{assurance.Enforced: 0, assurance.TamperEvident: 1, assurance.Advisory: 2}
 	var worst assurance.Assessment
 	for i, u := range d.users {
 		seen := reach.Observe(ctx, reach.Config{
-			User: u.name, UID: uint32(u.uid), GIDs: u.groups,
+			User: u.Name, UID: uint32(u.UID), GIDs: u.Groups,
 			Metadata:   d.metadataAddresses(),
 			MarkHeader: credserver.MarkHeader, Mark: d.mark,
 		})
@@ -132,11 +133,11 @@ func (d *daemon) assessOnce(ctx context.Context, facts discovery.Facts) assuranc
 
 // metadataAddresses are where base credentials can be asked for: what the
 // settings say, or the platform's own addresses; none in Studio.
-func (d *daemon) metadataAddresses() []netip.AddrPort {
+func (d *Daemon) metadataAddresses() []netip.AddrPort {
 	if d.surface() != identity.SurfaceNotebookInstance {
 		return nil
 	}
-	if own := d.settings.Endpoints.IMDS; own != "" {
+	if own := d.Settings.Endpoints.IMDS; own != "" {
 		u, err := url.Parse(own)
 		if err != nil {
 			return nil // settings.Validate has parsed it
@@ -154,7 +155,7 @@ func (d *daemon) metadataAddresses() []netip.AddrPort {
 	return all
 }
 
-func (d *daemon) surface() identity.Surface {
+func (d *Daemon) surface() identity.Surface {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.notebook.Surface
@@ -174,7 +175,7 @@ func platformNames(f discovery.Facts) assurance.Answer {
 	return assurance.No
 }
 
-func (d *daemon) fenceFact() (assurance.Answer, string) {
+func (d *Daemon) fenceFact() (assurance.Answer, string) {
 	d.mu.Lock()
 	fence, reason := d.fence, d.fenceless
 	d.mu.Unlock()
@@ -202,7 +203,7 @@ func reportAssurance(a assurance.Assessment) *status.Assurance {
 }
 
 // reportFence is nil where there is nothing to fence.
-func (d *daemon) reportFenceLocked() *status.Fence {
+func (d *Daemon) reportFenceLocked() *status.Fence {
 	if d.fence == nil {
 		if d.notebook.Surface != identity.SurfaceNotebookInstance {
 			return nil

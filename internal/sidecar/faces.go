@@ -1,4 +1,4 @@
-package main
+package sidecar
 
 import (
 	"context"
@@ -30,9 +30,9 @@ type faces struct {
 	tokens    *authtoken.Tokens
 }
 
-func (d *daemon) openFaces() faces {
+func (d *Daemon) openFaces() faces {
 	var f faces
-	if port := d.settings.Faces.IMDSPort; port != 0 {
+	if port := d.Settings.Faces.IMDSPort; port != 0 {
 		if l := d.listen("imds", "127.0.0.1", port); l != nil {
 			f.imds = append(f.imds, l)
 			if l6, err := net.Listen("tcp6", net.JoinHostPort("::1", strconv.Itoa(port))); err == nil {
@@ -40,10 +40,10 @@ func (d *daemon) openFaces() faces {
 			}
 		}
 	}
-	if port := d.settings.Faces.ContainerPort; port != 0 {
+	if port := d.Settings.Faces.ContainerPort; port != 0 {
 		f.tokens = authtoken.New(d.uids()...)
 		if err := f.tokens.Write(d.tokenDir()); err != nil {
-			d.log.Error("face of no use to some user", zap.String("face", "container"), zap.Error(err))
+			d.Log.Error("face of no use to some user", zap.String("face", "container"), zap.Error(err))
 		}
 		f.container = d.listen("container", "127.0.0.1", port)
 	}
@@ -51,19 +51,19 @@ func (d *daemon) openFaces() faces {
 }
 
 // tokenDir holds the users' tokens for the container face.
-func (d *daemon) tokenDir() string { return filepath.Dir(d.settings.Socket) }
+func (d *Daemon) tokenDir() string { return filepath.Dir(d.Settings.Socket) }
 
-func (d *daemon) listen(face, host string, port int) net.Listener {
+func (d *Daemon) listen(face, host string, port int) net.Listener {
 	l, err := net.Listen("tcp4", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
-		d.log.Error("face not opened", zap.String("face", face), zap.Error(err))
+		d.Log.Error("face not opened", zap.String("face", face), zap.Error(err))
 		return nil
 	}
 	return l
 }
 
 // serve runs the faces until ctx ends.
-func (f faces) serve(ctx context.Context, group *errgroup.Group, d *daemon, server *credserver.Server) {
+func (f faces) serve(ctx context.Context, group *errgroup.Group, d *Daemon, server *credserver.Server) {
 	for _, l := range f.imds {
 		group.Go(func() error {
 			return server.ServeIMDS(ctx, l, credserver.IMDSConfig{Metadata: d.instanceMetadata, Mark: d.mark})
@@ -98,7 +98,7 @@ func (f faces) imdsPort() uint16 {
 
 // instanceMetadata asks the platform's service for what is not secret. Studio
 // has none.
-func (d *daemon) instanceMetadata(ctx context.Context, path string) (body []byte, contentType string, status int, err error) {
+func (d *Daemon) instanceMetadata(ctx context.Context, path string) (body []byte, contentType string, status int, err error) {
 	switch d.surface() {
 	case identity.SurfaceNotebookInstance:
 	case "":
@@ -106,7 +106,7 @@ func (d *daemon) instanceMetadata(ctx context.Context, path string) (body []byte
 	default:
 		return nil, "", http.StatusNotFound, nil
 	}
-	client := imds.New(imds.Options{Endpoint: d.settings.Endpoints.IMDS, EnableFallback: aws.FalseTernary})
+	client := imds.New(imds.Options{Endpoint: d.Settings.Endpoints.IMDS, EnableFallback: aws.FalseTernary})
 	content, err := fetchMetadata(ctx, client, path)
 	if refused := (*smithyhttp.ResponseError)(nil); errors.As(err, &refused) {
 		return nil, "", refused.HTTPStatusCode(), nil

@@ -1,4 +1,4 @@
-package main
+package sidecar
 
 import (
 	"errors"
@@ -19,12 +19,12 @@ var states = map[string]status.State{
 }
 
 // report assembles what /v1/status shows.
-func (d *daemon) report() status.Report {
+func (d *Daemon) report() status.Report {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r := status.Report{
 		State:   status.Starting,
-		Version: version,
+		Version: d.Version,
 		Started: d.started.UTC(),
 		Identity: status.Identity{
 			Kind: string(d.subject.Kind), Name: d.subject.Name, Surface: string(d.notebook.Surface),

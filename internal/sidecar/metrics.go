@@ -1,4 +1,4 @@
-package main
+package sidecar
 
 import (
 	"github.com/VictoriaMetrics/metrics"
@@ -7,7 +7,7 @@ import (
 )
 
 // register adds what the source knows to the metrics that the server shows.
-func (d *daemon) register(set *metrics.Set) {
+func (d *Daemon) register(set *metrics.Set) {
 	gauge := func(name string, value func(rolecreds.Status) float64) {
 		set.NewGauge(name, func() float64 {
 			d.mu.Lock()

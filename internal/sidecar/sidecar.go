@@ -1,10 +1,20 @@
-package main
+// Package sidecar is the daemon: it finds out whose notebook this is, keeps
+// credentials under that name, hands them out, and keeps watch over what leads
+// the notebook's SDKs to it.
+//
+// It is where the rooms meet, so it is the one room, besides the commands, that
+// knows the settings. A life of the daemon goes:
+//
+//	metadata file -> configuration and fence -> name and role -> credentials
+//
+// and each step stays in force when a later one fails: a call then gets an
+// error with a reason instead of going out without a name.
+package sidecar
 
 import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -20,6 +30,7 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/discovery"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 	"github.com/nbidentityd/nbidentityd/internal/netfence"
+	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
 	"github.com/nbidentityd/nbidentityd/internal/rolecreds"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
 	"github.com/nbidentityd/nbidentityd/internal/status"
@@ -29,17 +40,23 @@ import (
 // the server answers only those that the settings name.
 const socketMode = 0o666
 
-// daemon is one life of the sidecar under one settings file. The socket is
+// Config is what one life of the daemon needs.
+type Config struct {
+	Settings settings.Settings
+	Getenv   func(string) string // two of Studio's variables are asked for
+	Notify   func(state string)  // tells systemd, in the words of sd_notify(3)
+	Version  string              // ours, for the status and the metrics
+	Log      *zap.Logger
+}
+
+// Daemon is one life of the sidecar under one settings file. The socket is
 // open from the start, so that a client is told what is going on; the
 // credentials follow when the notebook's name is known.
-type daemon struct {
-	settings settings.Settings
-	names    templates
-	users    []notebookUser
-	started  time.Time
-	getenv   func(string) string
-	notify   func(state string) // to systemd
-	log      *zap.Logger
+type Daemon struct {
+	Config
+	names   templates
+	users   []notebookuser.User
+	started time.Time
 
 	mark  string // by which our own metadata service is known
 	faces faces
@@ -57,33 +74,32 @@ type daemon struct {
 	assurance *status.Assurance
 }
 
-func newDaemon(set settings.Settings, p program, notify func(string), log *zap.Logger) (*daemon, error) {
-	users, err := notebookUsers(set.Users)
+// New checks that the settings' users exist and its templates read; it starts
+// nothing.
+func New(cfg Config) (*Daemon, error) {
+	users, err := notebookuser.Find(cfg.Settings.Users)
 	if err != nil {
 		return nil, err
 	}
-	names, err := parseTemplates(set.Identity)
+	names, err := parseTemplates(cfg.Settings.Identity)
 	if err != nil {
 		return nil, err
 	}
-	return &daemon{
-		settings: set,
-		names:    names,
-		users:    users,
-		started:  time.Now(),
-		getenv:   p.getenv,
-		notify:   notify,
-		log:      log,
-		mark:     rand.Text(),
-		sourced:  make(chan struct{}),
+	return &Daemon{
+		Config:  cfg,
+		names:   names,
+		users:   users,
+		started: time.Now(),
+		mark:    rand.Text(),
+		sourced: make(chan struct{}),
 	}, nil
 }
 
-// run serves until ctx ends, and returns nil then; or until something breaks.
+// Run serves until ctx ends, and returns nil then; or until something breaks.
 // A notebook whose platform names its users itself ends it with
-// discovery.StepAside.
-func (d *daemon) run(ctx context.Context) error {
-	listener, err := credserver.Listen(d.settings.Socket, socketMode)
+// an error that StepsAside knows.
+func (d *Daemon) Run(ctx context.Context) error {
+	listener, err := credserver.Listen(d.Settings.Socket, socketMode)
 	if err != nil {
 		return err
 	}
@@ -94,8 +110,8 @@ func (d *daemon) run(ctx context.Context) error {
 		Status:      d.report,
 		AllowUIDs:   d.uids(),
 		Metrics:     set,
-		Version:     version,
-		Log:         d.log,
+		Version:     d.Version,
+		Log:         d.Log,
 	})
 	d.faces = d.openFaces()
 	group, ctx := errgroup.WithContext(ctx)
@@ -113,20 +129,20 @@ func (d *daemon) run(ctx context.Context) error {
 
 // attribute finds out who this notebook is and keeps credentials of that name
 // until ctx ends.
-func (d *daemon) attribute(ctx context.Context) error {
-	nb, err := discovery.WaitForMetadata(ctx, d.settings.MetadataFile, time.Duration(d.settings.MetadataWait), d.log)
+func (d *Daemon) attribute(ctx context.Context) error {
+	nb, err := discovery.WaitForMetadata(ctx, d.Settings.MetadataFile, time.Duration(d.Settings.MetadataWait), d.Log)
 	if err != nil {
 		return err
 	}
 	d.mu.Lock()
 	d.notebook = nb
 	d.mu.Unlock()
-	if err := discovery.Aside(nb, isSet(d.getenv(propagationVariable))); err != nil {
+	if err := discovery.Aside(nb, isSet(d.Getenv(propagationVariable))); err != nil {
 		return err
 	}
 	// From here on the notebook's SDKs ask us: a call waits for its name, or
 	// fails with the reason, rather than go out without one.
-	guards := guardConfigs(d.settings, d.users, nb.Region, d.log)
+	guards := guardConfigs(d.Settings, d.users, nb.Region, d.Log)
 	d.mu.Lock()
 	d.guards = guards
 	d.mu.Unlock()
@@ -142,8 +158,8 @@ func (d *daemon) attribute(ctx context.Context) error {
 
 // hold asks for the name and assumes the role under it, and returns when that
 // runs.
-func (d *daemon) hold(ctx context.Context, group *errgroup.Group, nb identity.Notebook) error {
-	api, err := newClients(d.settings.Endpoints, nb, d.getenv)
+func (d *Daemon) hold(ctx context.Context, group *errgroup.Group, nb identity.Notebook) error {
+	api, err := newClients(d.Settings.Endpoints, nb, d.Getenv)
 	if err != nil {
 		return err
 	}
@@ -168,7 +184,7 @@ func (d *daemon) hold(ctx context.Context, group *errgroup.Group, nb identity.No
 	group.Go(func() error {
 		select {
 		case <-source.Ready():
-			d.notify("READY=1")
+			d.Notify("READY=1")
 		case <-ctx.Done():
 		}
 		return nil
@@ -176,18 +192,18 @@ func (d *daemon) hold(ctx context.Context, group *errgroup.Group, nb identity.No
 	return nil
 }
 
-func (d *daemon) discoveryConfig(api clients) discovery.Config {
+func (d *Daemon) discoveryConfig(api clients) discovery.Config {
 	return discovery.Config{
 		SageMaker:                  api.sagemaker,
-		RoleARN:                    d.settings.Role.ARN,
-		StateFile:                  filepath.Join(d.settings.StateDir, "discovery.json"),
-		TrustedIdentityPropagation: isSet(d.getenv(propagationVariable)),
+		RoleARN:                    d.Settings.Role.ARN,
+		StateFile:                  filepath.Join(d.Settings.StateDir, "discovery.json"),
+		TrustedIdentityPropagation: isSet(d.Getenv(propagationVariable)),
 		OnProblem: func(err error) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			d.problem = err
 		},
-		Log: d.log.Named("discovery"),
+		Log: d.Log.Named("discovery"),
 	}
 }
 
@@ -204,7 +220,7 @@ func isSet(value string) bool {
 	return true
 }
 
-func (d *daemon) newSource(api clients, nb identity.Notebook, facts discovery.Facts) (*rolecreds.Source, error) {
+func (d *Daemon) newSource(api clients, nb identity.Notebook, facts discovery.Facts) (*rolecreds.Source, error) {
 	sessionName, sourceIdentity, err := d.names.of(facts)
 	if err != nil {
 		return nil, err
@@ -213,7 +229,7 @@ func (d *daemon) newSource(api clients, nb identity.Notebook, facts discovery.Fa
 	if err != nil {
 		return nil, err
 	}
-	d.log.Info("identity known",
+	d.Log.Info("identity known",
 		zap.String("kind", string(facts.Subject.Kind)), zap.String("name", facts.Subject.Name),
 		zap.String("session_name", sessionName), zap.String("source_identity", sourceIdentity), zap.String("role_arn", role))
 	return rolecreds.New(rolecreds.Config{
@@ -221,41 +237,13 @@ func (d *daemon) newSource(api clients, nb identity.Notebook, facts discovery.Fa
 		RoleARN:        role,
 		SessionName:    sessionName,
 		SourceIdentity: sourceIdentity,
-		Tags:           d.settings.Role.Tags,
-		Log:            d.log.Named("rolecreds"),
+		Tags:           d.Settings.Role.Tags,
+		Log:            d.Log.Named("rolecreds"),
 	}), nil
 }
 
-// templates say how a name becomes what AWS records.
-type templates struct{ sessionName, sourceIdentity identity.Template }
-
-func parseTemplates(want settings.Identity) (t templates, err error) {
-	if t.sessionName, err = identity.ParseTemplate(want.SessionName); err != nil {
-		return t, fmt.Errorf("identity.session_name: %w", err)
-	}
-	if t.sourceIdentity, err = identity.ParseTemplate(want.SourceIdentity); err != nil {
-		return t, fmt.Errorf("identity.source_identity: %w", err)
-	}
-	return t, nil
-}
-
-// of renders both names. Where the domain itself sets the source identity, it is
-// the plain profile name and cannot be changed: sending another would be refused.
-func (t templates) of(facts discovery.Facts) (sessionName, sourceIdentity string, err error) {
-	if facts.PropagatesSourceIdentity {
-		t.sourceIdentity = identity.Template{}
-	}
-	if sessionName, err = t.sessionName.Format(facts.Subject); err != nil {
-		return "", "", fmt.Errorf("identity.session_name: %w", err)
-	}
-	if sourceIdentity, err = t.sourceIdentity.Format(facts.Subject); err != nil {
-		return "", "", fmt.Errorf("identity.source_identity: %w", err)
-	}
-	return sessionName, sourceIdentity, nil
-}
-
 // Retrieve waits for the name to be known and then asks the source.
-func (d *daemon) Retrieve(ctx context.Context) (aws.Credentials, error) {
+func (d *Daemon) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	select {
 	case <-d.sourced: // before ctx.Done, which costs a timer
 		return d.source.Retrieve(ctx)
@@ -274,16 +262,16 @@ func (d *daemon) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	return aws.Credentials{}, ctx.Err()
 }
 
-func (d *daemon) uids() []uint32 {
+func (d *Daemon) uids() []uint32 {
 	var uids []uint32
 	for _, u := range d.users {
-		uids = append(uids, uint32(u.uid))
+		uids = append(uids, uint32(u.UID))
 	}
 	return uids
 }
 
-// stepsAside reports whether err says that the platform names its users.
-func stepsAside(err error) (reason string, yes bool) {
+// StepsAside reports whether err says that the platform names its users.
+func StepsAside(err error) (reason string, yes bool) {
 	var aside discovery.StepAside
 	if errors.As(err, &aside) {
 		return aside.Reason, true
