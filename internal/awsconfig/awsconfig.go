@@ -40,8 +40,9 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"regexp"
 	"strings"
+
+	"github.com/nbidentityd/nbidentityd/internal/lazyregexp"
 )
 
 // MaxSize is the largest text in bytes that the package will look at.
@@ -56,8 +57,8 @@ type Managed struct {
 }
 
 var (
-	wordRE   = regexp.MustCompile(`^[A-Za-z0-9_./:=,+@-]+$`)
-	regionRE = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
+	wordRE   = lazyregexp.New(`^[A-Za-z0-9_./:=,+@-]+$`)
+	regionRE = lazyregexp.New(`^[a-z][a-z0-9-]{0,62}$`)
 )
 
 // Validate reports values that some client would misread. The clients split

@@ -2,18 +2,19 @@ package awsconfig
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/nbidentityd/nbidentityd/internal/lazyregexp"
 )
 
 // Key is one line of a profile.
 type Key struct{ Name, Value string }
 
 var (
-	profileRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.@+-]{0,63}$`)
-	keyRE     = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+	profileRE = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9_.@+-]{0,63}$`)
+	keyRE     = lazyregexp.New(`^[a-z][a-z0-9_]{0,63}$`)
 )
 
 const (

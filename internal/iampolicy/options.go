@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/nbidentityd/nbidentityd/internal/iameval"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
+	"github.com/nbidentityd/nbidentityd/internal/lazyregexp"
 )
 
 // Options says for what documents are made. A role is given by its name, by
@@ -90,16 +90,16 @@ type name struct {
 }
 
 var (
-	accountPattern   = regexp.MustCompile(`^[0-9]{12}$`)
-	partitionPattern = regexp.MustCompile(`^aws(-[a-z]+)*$`)
-	regionPattern    = regexp.MustCompile(`^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$`)
-	rolePattern      = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]{1,64}$`)
-	pathPattern      = regexp.MustCompile(`^/([A-Za-z0-9_+=,.@-]+/)*$`)
-	tagPattern       = regexp.MustCompile(`^[A-Za-z0-9_.:+@-]{1,128}$`)
-	userIDPattern    = regexp.MustCompile(`^[A-Za-z0-9_.:/=+@-]{1,256}$`)
-	domainPattern    = regexp.MustCompile(`^d-(-*[a-z0-9]){1,61}$`)
-	packagePattern   = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.-]+)*/?$`)
-	sessionPattern   = regexp.MustCompile(`^[A-Za-z0-9_+=,.@*?-]{1,64}$`)
+	accountPattern   = lazyregexp.New(`^[0-9]{12}$`)
+	partitionPattern = lazyregexp.New(`^aws(-[a-z]+)*$`)
+	regionPattern    = lazyregexp.New(`^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$`)
+	rolePattern      = lazyregexp.New(`^[A-Za-z0-9_+=,.@-]{1,64}$`)
+	pathPattern      = lazyregexp.New(`^/([A-Za-z0-9_+=,.@-]+/)*$`)
+	tagPattern       = lazyregexp.New(`^[A-Za-z0-9_.:+@-]{1,128}$`)
+	userIDPattern    = lazyregexp.New(`^[A-Za-z0-9_.:/=+@-]{1,256}$`)
+	domainPattern    = lazyregexp.New(`^d-(-*[a-z0-9]){1,61}$`)
+	packagePattern   = lazyregexp.New(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.-]+)*/?$`)
+	sessionPattern   = lazyregexp.New(`^[A-Za-z0-9_+=,.@*?-]{1,64}$`)
 )
 
 // regionPartitions maps the beginnings of region names outside partition aws.

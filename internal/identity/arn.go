@@ -2,8 +2,9 @@ package identity
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
+
+	"github.com/nbidentityd/nbidentityd/internal/lazyregexp"
 )
 
 const (
@@ -15,8 +16,8 @@ const (
 )
 
 var (
-	resourcePattern = regexp.MustCompile(`^arn:(` + partitionExpr + `):sagemaker:([a-z][a-z0-9]*(?:-[a-z0-9]+)+):(` + accountExpr + `):([a-z-]+)/([A-Za-z0-9/-]+)$`)
-	rolePattern     = regexp.MustCompile(`^arn:(` + partitionExpr + `):iam::(` + accountExpr + `):role(/(?:[!-.0-~]+/)*)([A-Za-z0-9_+=,.@-]{1,64})$`)
+	resourcePattern = lazyregexp.New(`^arn:(` + partitionExpr + `):sagemaker:([a-z][a-z0-9]*(?:-[a-z0-9]+)+):(` + accountExpr + `):([a-z-]+)/([A-Za-z0-9/-]+)$`)
+	rolePattern     = lazyregexp.New(`^arn:(` + partitionExpr + `):iam::(` + accountExpr + `):role(/(?:[!-.0-~]+/)*)([A-Za-z0-9_+=,.@-]{1,64})$`)
 )
 
 // resource is a SageMaker ARN taken apart.

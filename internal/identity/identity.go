@@ -64,7 +64,8 @@ package identity
 
 import (
 	"fmt"
-	"regexp"
+
+	"github.com/nbidentityd/nbidentityd/internal/lazyregexp"
 )
 
 // Surface is the kind of SageMaker product that the machine belongs to.
@@ -122,8 +123,8 @@ type Subject struct {
 const maxName = 63
 
 var (
-	namePattern   = regexp.MustCompile(`^[a-zA-Z0-9](-*[a-zA-Z0-9])*$`)
-	domainPattern = regexp.MustCompile(`^d-(-*[a-z0-9])+$`)
+	namePattern   = lazyregexp.New(`^[a-zA-Z0-9](-*[a-zA-Z0-9])*$`)
+	domainPattern = lazyregexp.New(`^d-(-*[a-z0-9])+$`)
 )
 
 // CheckName returns an error unless s is a legal name of a notebook instance,

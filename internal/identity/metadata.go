@@ -8,10 +8,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nbidentityd/nbidentityd/internal/lazyregexp"
 )
 
 // MaxFileSize is the largest metadata file that is read, in bytes. Real ones
@@ -97,8 +98,8 @@ const (
 )
 
 var (
-	appTypePattern  = regexp.MustCompile(`^[A-Za-z0-9]{1,64}$`)
-	dataZonePattern = regexp.MustCompile(`^[A-Za-z0-9_+=,.@:-]{1,128}$`)
+	appTypePattern  = lazyregexp.New(`^[A-Za-z0-9]{1,64}$`)
+	dataZonePattern = lazyregexp.New(`^[A-Za-z0-9_+=,.@:-]{1,128}$`)
 )
 
 // document cuts the one JSON value out of data and tells unfinished from wrong.

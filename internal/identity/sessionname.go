@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/nbidentityd/nbidentityd/internal/lazyregexp"
 )
 
 const (
@@ -21,9 +23,9 @@ const (
 )
 
 var (
-	sessionNamePattern = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]*$`)
-	shortenedPattern   = regexp.MustCompile(`_[0-9a-f]{16}$`)
-	placeholderPattern = regexp.MustCompile(`\{[^{}]*\}`)
+	sessionNamePattern = lazyregexp.New(`^[A-Za-z0-9_+=,.@-]*$`)
+	shortenedPattern   = lazyregexp.New(`_[0-9a-f]{16}$`)
+	placeholderPattern = lazyregexp.New(`\{[^{}]*\}`)
 
 	placeholders = []string{"name", "kind", "domain", "space", "app"}
 	plainName    = Template{source: "{name}", parts: []part{{field: "name"}}, pattern: regexp.MustCompile(`^([A-Za-z0-9-]*)$`)}

@@ -18,10 +18,10 @@
 package trail
 
 import (
-	"regexp"
 	"strings"
 
 	"github.com/nbidentityd/nbidentityd/internal/identity"
+	"github.com/nbidentityd/nbidentityd/internal/lazyregexp"
 	"github.com/nbidentityd/nbidentityd/internal/trail/evidence"
 )
 
@@ -187,9 +187,9 @@ type Config struct {
 }
 
 var (
-	lakeFormationSource = regexp.MustCompile(`^V2\.\d{12}\.ARO[A-Z0-9]+$`)
-	instanceSession     = regexp.MustCompile(`^i-[0-9a-f]{8,17}$`)
-	sdkSession          = regexp.MustCompile(`^(aws-go-sdk-|botocore-session-|aws-sdk-js-|aws-sdk-java-|AWS-CLI-session-)[0-9]+$`)
+	lakeFormationSource = lazyregexp.New(`^V2\.\d{12}\.ARO[A-Z0-9]+$`)
+	instanceSession     = lazyregexp.New(`^i-[0-9a-f]{8,17}$`)
+	sdkSession          = lazyregexp.New(`^(aws-go-sdk-|botocore-session-|aws-sdk-js-|aws-sdk-java-|AWS-CLI-session-)[0-9]+$`)
 )
 
 const lakeFormationSession = "AWSLF-"

@@ -23,8 +23,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
+
+	"github.com/nbidentityd/nbidentityd/internal/lazyregexp"
 )
 
 // Trail says where CloudTrail delivers.
@@ -41,10 +42,10 @@ func Example() Trail {
 }
 
 var (
-	bucketPattern       = regexp.MustCompile(`^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.=-]+)*/?$`)
-	accountPattern      = regexp.MustCompile(`^[0-9]{12}$`)
-	regionPattern       = regexp.MustCompile(`^[a-z]{2,4}(-[a-z]{2,16}){1,3}-[0-9]{1,2}$`)
-	organizationPattern = regexp.MustCompile(`^o-[a-z0-9]{10,32}$`)
+	bucketPattern       = lazyregexp.New(`^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.=-]+)*/?$`)
+	accountPattern      = lazyregexp.New(`^[0-9]{12}$`)
+	regionPattern       = lazyregexp.New(`^[a-z]{2,4}(-[a-z]{2,16}){1,3}-[0-9]{1,2}$`)
+	organizationPattern = lazyregexp.New(`^o-[a-z0-9]{10,32}$`)
 )
 
 // Check returns an error, of one line, that says what is wrong with a setting.

@@ -14,10 +14,10 @@ package evidence
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/nbidentityd/nbidentityd/internal/lazyregexp"
 	"github.com/nbidentityd/nbidentityd/internal/trail/calls"
 	"github.com/nbidentityd/nbidentityd/internal/trail/record"
 )
@@ -295,7 +295,7 @@ func (k *Collector) query(r *record.Record, c *calls.Call) {
 	})
 }
 
-var queryID = regexp.MustCompile(`(?i)queryId["']?\s*[:=]\s*["']?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})`)
+var queryID = lazyregexp.New(`(?i)queryId["']?\s*[:=]\s*["']?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})`)
 
 func (k *Collector) grant(r *record.Record, c *calls.Call) {
 	if c.Error != "" {
