@@ -28,6 +28,8 @@ var edges = map[string][]string{
 	"internal/iameval":                {},
 	"internal/identity":               {"internal/lazyregexp"},
 	"internal/imdsprobe":              {},
+	"internal/installation":           {"internal/configguard", "internal/credserver", "internal/identity", "internal/kernelenv", "internal/netfence", "internal/notebookuser", "internal/safefile", "internal/settings", "internal/sidecar"},
+	"internal/kernelenv":              {"internal/lazyregexp"},
 	"internal/lazyregexp":             {},
 	"internal/netfence":               {},
 	"internal/notebookuser":           {"internal/settings"},

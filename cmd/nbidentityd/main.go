@@ -3,8 +3,9 @@
 //
 //	nbidentityd run        the daemon: assume the role under the name, keep the
 //	                       credentials fresh, hand them to nbidentity
-//	nbidentityd install    write ~/.aws/config of the notebook's users
-//	nbidentityd uninstall  restore it, byte for byte
+//	nbidentityd install    write ~/.aws/config of the notebook's users and the
+//	                       environment of their kernels and terminals
+//	nbidentityd uninstall  restore what install and the daemon have changed
 //	nbidentityd policy     write the IAM documents, proved before they are printed
 //	nbidentityd who        say who made which AWS calls, from CloudTrail records
 //	nbidentityd version    print the version
@@ -47,8 +48,8 @@ const errUsage = exitCode(2)
 func commands() []command {
 	return []command{
 		{"run", "run the daemon", runDaemon},
-		{"install", "write ~/.aws/config of the notebook's users", runInstall},
-		{"uninstall", "restore ~/.aws/config, byte for byte", runUninstall},
+		{"install", "write ~/.aws/config of the notebook's users and their kernels' environment", runInstall},
+		{"uninstall", "restore what install and the daemon have changed, byte for byte", runUninstall},
 		{"policy", "write the IAM documents, proved before they are printed", runPolicy},
 		{"who", "say who made which AWS calls, from CloudTrail records", runWho},
 		{"version", "print the version", runVersion},

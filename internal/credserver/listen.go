@@ -23,8 +23,8 @@ const backlog = 4096
 // directories above it are the administrator's care). A file that
 // is not a socket is never touched. A socket on which somebody answers is an
 // error; one that a dead process left behind is replaced. Two starters cannot
-// both believe the other dead: path + ".lock" is held, by flock, as long as the
-// listener lives, and is never removed.
+// both believe the other dead: Hold is called and lasts as long as the listener
+// lives.
 //
 // The permissions are set by chmod between bind and listen. Nobody can connect
 // before listen, so there is no moment with the wrong ones, and the umask, which
@@ -36,10 +36,7 @@ func Listen(path string, perm fs.FileMode) (net.Listener, error) {
 	if perm&^fs.ModePerm != 0 {
 		return nil, fmt.Errorf("listening on %s: %v is not a permission mode", path, perm)
 	}
-	if err := checkParent(filepath.Dir(path)); err != nil {
-		return nil, fmt.Errorf("listening on %s: %w", path, err)
-	}
-	lock, err := lockFile(path + ".lock")
+	lock, err := Hold(path)
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w", path, err)
 	}
@@ -68,8 +65,36 @@ func checkParent(dir string) error {
 	return nil
 }
 
-// lockFile takes path for this process; the kernel gives it back when the file
-// is closed or the process dies.
+// LockPath is the file whose lock Hold takes.
+func LockPath(socket string) string { return socket + ".lock" }
+
+// ErrHeld says that another process has the place.
+var ErrHeld = errors.New("another nbidentityd holds it; stop that one first")
+
+// Hold takes the daemon's place at a socket's path until the file is closed or
+// the process dies. The conditions for the parent directory are Listen's. Who
+// has the place may remove the lock file.
+func Hold(socket string) (*os.File, error) {
+	if err := checkParent(filepath.Dir(socket)); err != nil {
+		return nil, err
+	}
+	path := LockPath(socket)
+	for {
+		f, err := lockFile(path)
+		if err != nil {
+			return nil, err
+		}
+		locked, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("locking %s: %w", path, err), f.Close())
+		}
+		if now, err := os.Lstat(path); err == nil && os.SameFile(now, locked) {
+			return f, nil
+		}
+		f.Close() // it was removed since it was opened
+	}
+}
+
 func lockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
@@ -77,7 +102,7 @@ func lockFile(path string) (*os.File, error) {
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = errors.New("another nbidentityd holds it; stop that one first")
+			err = ErrHeld
 		}
 		return nil, errors.Join(fmt.Errorf("locking %s: %w", path, err), f.Close())
 	}

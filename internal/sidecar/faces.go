@@ -20,6 +20,8 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/credserver"
 	"github.com/nbidentityd/nbidentityd/internal/credserver/authtoken"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
+	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
+	"github.com/nbidentityd/nbidentityd/internal/settings"
 )
 
 // faces are the listeners for SDKs that do not run the client. Each is a help,
@@ -52,6 +54,23 @@ func (d *Daemon) openFaces() faces {
 
 // tokenDir holds the users' tokens for the container face.
 func (d *Daemon) tokenDir() string { return filepath.Dir(d.Settings.Socket) }
+
+// TokenFile is where a user's token for the container face will be.
+func TokenFile(set settings.Settings, u notebookuser.User) string {
+	return authtoken.Path(filepath.Dir(set.Socket), uint32(u.UID))
+}
+
+// FaceURLs says where SDKs will find the faces; "" is one that the settings
+// close.
+func FaceURLs(set settings.Settings) (imds, container string) {
+	if port := set.Faces.IMDSPort; port != 0 {
+		imds = fmt.Sprintf("http://127.0.0.1:%d", port)
+	}
+	if port := set.Faces.ContainerPort; port != 0 {
+		container = fmt.Sprintf("http://127.0.0.1:%d%s", port, credserver.ContainerPath)
+	}
+	return imds, container
+}
 
 func (d *Daemon) listen(face, host string, port int) net.Listener {
 	l, err := net.Listen("tcp4", net.JoinHostPort(host, strconv.Itoa(port)))

@@ -36,17 +36,13 @@ func (d *Daemon) raiseFence(ctx context.Context, group *errgroup.Group, nb ident
 		d.noFence("it is switched off in the settings")
 		return
 	}
-	allow, err := uidsOf(d.Settings.Fence.AllowUsers)
+	cfg, err := FenceConfig(d.Settings, uint32(os.Geteuid()), d.faces.imdsPort())
 	if err != nil {
 		d.noFence(err.Error())
 		return
 	}
-	fence, err := netfence.New(netfence.Config{
-		UID:          uint32(os.Geteuid()),
-		AllowUIDs:    allow,
-		RedirectPort: d.faces.imdsPort(),
-		Log:          d.Log,
-	})
+	cfg.Log = d.Log
+	fence, err := netfence.New(cfg)
 	if err == nil {
 		err = fence.Apply(ctx)
 	}
@@ -59,6 +55,13 @@ func (d *Daemon) raiseFence(ctx context.Context, group *errgroup.Group, nb ident
 	d.fence = fence
 	d.mu.Unlock()
 	group.Go(func() error { return fence.Run(ctx) })
+}
+
+// FenceConfig is the fence that a daemon of this uid raises, with its metadata
+// service on port; 0 is none.
+func FenceConfig(set settings.Settings, uid uint32, port uint16) (netfence.Config, error) {
+	allow, err := uidsOf(set.Fence.AllowUsers)
+	return netfence.Config{UID: uid, AllowUIDs: allow, RedirectPort: port}, err
 }
 
 // Fenced reports whether the settings want a fence.

@@ -137,7 +137,7 @@ func (d *Daemon) attribute(ctx context.Context) error {
 	d.mu.Lock()
 	d.notebook = nb
 	d.mu.Unlock()
-	if err := discovery.Aside(nb, isSet(d.Getenv(propagationVariable))); err != nil {
+	if err := Aside(nb, d.Getenv); err != nil {
 		return err
 	}
 	// From here on the notebook's SDKs ask us: a call waits for its name, or
@@ -268,6 +268,12 @@ func (d *Daemon) uids() []uint32 {
 		uids = append(uids, uint32(u.UID))
 	}
 	return uids
+}
+
+// Aside returns why nbidentityd leaves this notebook alone, as an error that
+// StepsAside knows, or nil. getenv is that of a process of the platform's.
+func Aside(nb identity.Notebook, getenv func(string) string) error {
+	return discovery.Aside(nb, isSet(getenv(propagationVariable)))
 }
 
 // StepsAside reports whether err says that the platform names its users.

@@ -78,19 +78,27 @@ func Build(ctx context.Context, tmp string, notebooks ...Notebook) error {
 }
 
 // mounts makes this process's view of the files its own: what it mounts is seen
-// by its children alone. Names of namespaces go to a /run of its own, and what
-// programs leave in /tmp is found in tmp.
+// by its children alone. Names of namespaces go to a /run of its own, what
+// programs leave in /tmp is found in tmp, and what they write to /etc is gone
+// with the stage.
 func mounts(tmp string) error {
 	for _, m := range []struct {
 		source, target, kind string
 		flags                uintptr
+		options              string
 	}{
-		{"", "/", "", unix.MS_REC | unix.MS_PRIVATE},
-		{"proc", "/proc", "proc", 0},
-		{"tmpfs", "/run", "tmpfs", 0},
-		{tmp, "/tmp", "", unix.MS_BIND},
+		{"", "/", "", unix.MS_REC | unix.MS_PRIVATE, ""},
+		{"proc", "/proc", "proc", 0, ""},
+		{"tmpfs", "/run", "tmpfs", 0, "mode=755"},
+		{tmp, "/tmp", "", unix.MS_BIND, ""},
+		{"overlay", "/etc", "overlay", 0, "lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work"},
 	} {
-		if err := unix.Mount(m.source, m.target, m.kind, m.flags, ""); err != nil {
+		if m.kind == "overlay" {
+			if err := errors.Join(os.MkdirAll("/run/etc/upper", 0o755), os.Mkdir("/run/etc/work", 0o755)); err != nil {
+				return err
+			}
+		}
+		if err := unix.Mount(m.source, m.target, m.kind, m.flags, m.options); err != nil {
 			return fmt.Errorf("mounting on %s: %w", m.target, err)
 		}
 	}

@@ -1,0 +1,33 @@
+package installation
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/nbidentityd/nbidentityd/internal/identity"
+	"github.com/nbidentityd/nbidentityd/internal/netfence"
+	"github.com/nbidentityd/nbidentityd/internal/sidecar"
+)
+
+// foresee adds what a daemon makes when it runs under these settings.
+func (w *work) foresee() {
+	for _, u := range w.Users {
+		w.note(sidecar.TokenFile(w.Settings, u), "written by the daemon at each start")
+	}
+	w.note(w.Settings.Socket, "made by the daemon, with "+filepath.Base(w.Settings.Socket)+".lock")
+	w.note(w.Settings.StateDir, "written to by the daemon")
+	if w.Notebook.Surface != identity.SurfaceNotebookInstance || !sidecar.Fenced(w.Settings) {
+		return
+	}
+	cfg, err := sidecar.FenceConfig(w.Settings, uint32(os.Geteuid()), uint16(w.Settings.Faces.IMDSPort))
+	var plan netfence.Plan
+	if err == nil {
+		plan, err = netfence.NewPlan(cfg)
+	}
+	if err != nil {
+		w.note("packet rules", "refused: "+err.Error())
+		return
+	}
+	w.note("packet rules", "added by the daemon", strings.Split(strings.TrimSuffix(plan.String(), "\n"), "\n")...)
+}
