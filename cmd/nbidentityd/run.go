@@ -123,6 +123,9 @@ func notifier(log *zap.Logger) func(string) {
 		if _, err := systemd.SdNotify(false, state); err != nil {
 			log.Warn("systemd not notified", zap.Error(err))
 		}
+		if state == "READY=1" {
+			unmapStart()
+		}
 	}
 }
 

@@ -21,14 +21,15 @@ import (
 func main() {
 	bin := flag.String("bin", "bin", "`directory` of the built programs")
 	runs := flag.Int("runs", 1000, "starts of each program")
+	watch := flag.Duration("idle", 2*time.Minute, "how long to count wake-ups for")
 	flag.Parse()
-	if err := run(context.Background(), *bin, *runs); err != nil {
+	if err := run(context.Background(), *bin, *runs, *watch); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, bin string, runs int) (err error) {
+func run(ctx context.Context, bin string, runs int, watch time.Duration) (err error) {
 	l, err := lab.Open("bench", bin)
 	if err != nil {
 		return err
@@ -45,7 +46,11 @@ func run(ctx context.Context, bin string, runs int) (err error) {
 	if err != nil {
 		return err
 	}
-	if _, err := nb.StartDaemon(ctx); err != nil {
+	daemon, err := nb.StartDaemon(ctx)
+	if err != nil {
+		return err
+	}
+	if err := idle(daemon.PID(), watch); err != nil {
 		return err
 	}
 	hello := []string{l.Program("hello")}
