@@ -163,6 +163,7 @@ func (g *Guard) report(w *watcher) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.state.Watching, g.state.NotWatching = w.watching(), w.why
+	w.locked = g.state.Immutable
 }
 
 // mood is how a look was.

@@ -27,6 +27,8 @@ type watcher struct {
 	awsDir  string
 	why     string // why fs is nil, or ~/.aws is not watched
 
+	locked bool // nobody but root can write the file
+
 	spent int // events in this period, a wake counting as wakeCost
 	since time.Time
 	deaf  func() // called when it closes its ears
@@ -36,6 +38,11 @@ const (
 	period    = 3 * time.Second
 	maxEvents = 1000 // in a period; about 5 ms of CPU
 	wakeCost  = 50
+
+	// A mapping or another name of the file changes it without an event, but
+	// not while it is locked. Looks fall on whole minutes of the clock, with the
+	// daemon's others: one wake-up.
+	pollLocked = time.Minute
 )
 
 type inode struct{ dev, ino uint64 }
@@ -109,6 +116,9 @@ func (w *watcher) wait(ctx context.Context) bool {
 	limit := w.poll
 	if w.fs == nil {
 		limit = min(limit, period)
+	} else if w.locked {
+		now := time.Now()
+		limit = now.Truncate(pollLocked).Add(pollLocked).Sub(now)
 	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()

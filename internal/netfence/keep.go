@@ -12,10 +12,12 @@ import (
 )
 
 const (
-	// The kernel announces every change of nf_tables, ours or not. Legacy
-	// iptables announces nothing, so there the poll is all there is.
-	pollNFTables = 10 * time.Second
+	// The kernel announces every change of nf_tables, ours or not, and the poll
+	// is only for what it may have lost. Legacy iptables announces nothing, so
+	// there the poll is all there is.
+	pollNFTables = time.Minute
 	pollIPTables = 2 * time.Second
+	pollFailing  = 10 * time.Second
 
 	// After a look the next one waits this long, so that others' changes cost
 	// a bounded share of a CPU. In a burst of more repairs than patience each
@@ -60,11 +62,15 @@ func (f *Fence) repair(ctx context.Context) ([]Finding, error) {
 	return findings, err
 }
 
+// poll is how long to wait for the next look: until a whole minute of the
+// clock where that will do, because the daemon's other looks fall there as well,
+// and the machine then wakes once for all of them.
 func (f *Fence) poll() time.Duration {
 	if f.Status().Backend == BackendIPTables {
 		return pollIPTables
 	}
-	return pollNFTables
+	now := time.Now()
+	return now.Truncate(pollNFTables).Add(pollNFTables).Sub(now)
 }
 
 // keep calls repair at once, on every change and on every poll, as often as
@@ -104,6 +110,9 @@ func (f *Fence) keep(ctx context.Context, changed <-chan struct{}, repair func(c
 			return
 		}
 		next := f.poll()
+		if failing {
+			next = min(next, pollFailing)
+		}
 		if burst > 0 {
 			next = min(next, time.Until(lastRepair.Add(burstQuiet)))
 		}

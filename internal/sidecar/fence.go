@@ -90,8 +90,8 @@ func uidsOf(names []string) ([]uint32, error) {
 // assess tries, now and every minute, what each user can reach, and keeps the
 // worst finding. A change of the level is logged.
 func (d *Daemon) assess(ctx context.Context, facts discovery.Facts) {
-	tick := time.NewTicker(assessEvery)
-	defer tick.Stop()
+	timer := time.NewTimer(assessEvery)
+	defer timer.Stop()
 	var last assurance.Level
 	for {
 		worst := d.assessOnce(ctx, facts)
@@ -105,10 +105,13 @@ func (d *Daemon) assess(ctx context.Context, facts discovery.Facts) {
 		d.mu.Lock()
 		d.assurance = reportAssurance(worst)
 		d.mu.Unlock()
+		// On whole minutes of the clock, with the other looks: one wake-up.
+		now := time.Now()
+		timer.Reset(now.Truncate(assessEvery).Add(assessEvery).Sub(now))
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-timer.C:
 		}
 	}
 }
