@@ -10,7 +10,7 @@ RECORDS     ?= 100000
 # A test process under the race detector otherwise sleeps a second at its end.
 export GORACE = atexit_sleep_ms=1
 
-.PHONY: help build whoami hello demo test race check fmt vet staticcheck shellcheck tidy interop adversary bench who-accuracy fuzz clean
+.PHONY: help build whoami hello demo test race check fmt vet staticcheck shellcheck tidy interop adversary dist dist-check bench who-accuracy fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,12 @@ interop: whoami ## real clients in a real kernel, in a network namespace (root; 
 
 adversary: whoami ## a hostile user against a real daemon, fence and clients (root; installs what it needs)
 	@$(GO) run ./internal/lab/adversary -bin bin
+
+dist: ## what is released: deb, rpm and tar.gz for both architectures, SBOM, checksums, in dist/ (VERSION=1.2.3)
+	@$(GO) run ./packaging/dist -version "$(VERSION)" -o dist
+
+dist-check: ## the same, twice, and not a byte may differ
+	@$(GO) run ./packaging/dist -version "$(VERSION)" -o dist -twice
 
 hello: build
 	@$(BUILD) -o bin/hello ./internal/lab/bench/hello

@@ -22,10 +22,12 @@ require (
 	golang.org/x/sys v0.49.0
 )
 
-// For tests, and for the programs of internal/lab.
+// For tests, and for the programs of internal/lab and packaging/dist.
 require (
+	github.com/CycloneDX/cyclonedx-go v0.10.0
 	github.com/aws/aws-sdk-go-v2/config v1.33.15
 	github.com/google/go-cmp v0.7.0
+	github.com/google/licensecheck v0.3.1
 	github.com/hashicorp/hcl/v2 v2.25.0
 	github.com/rogpeppe/go-internal v1.16.0
 	github.com/zclconf/go-cty v1.19.0

@@ -57,8 +57,8 @@ var edges = map[string][]string{
 }
 
 // exempt are the trees that stand outside the daemon: the stand-in for AWS and
-// the programs that start everything together.
-var exempt = []string{"cmd/", "internal/fakeaws", "internal/lab"}
+// the programs that start everything together or pack it.
+var exempt = []string{"cmd/", "internal/fakeaws", "internal/lab", "packaging/dist"}
 
 // banned names, for each program, what it must not link, with the reason.
 var banned = map[string]map[string]string{
