@@ -1,32 +1,39 @@
 package netfence
 
 import (
-	"net/netip"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 )
 
-// container is a namespace behind a bridge and MASQUERADE, as Docker makes
-// them, with Docker's rules by one flavour of iptables.
-func (l *lab) container(flavour string) *namespace {
+// bridge makes one, with these beginnings of addresses, and a namespace behind it.
+func (l *lab) bridge(name, net4, net6 string, tools ...string) *namespace {
 	l.t.Helper()
-	c := newNamespace(l.t, "sysctl", flavour)
+	c := newNamespace(l.t, tools...)
 	for _, args := range []string{
-		"ip link add docker0 type bridge", "ip addr add 172.17.0.1/16 dev docker0",
-		"ip addr add fd00:d0::1/64 dev docker0 nodad", "ip link set docker0 up",
-		"ip link add veth0 type veth peer name eth0 netns " + c.path(),
-		"ip link set veth0 master docker0 up",
-		"sysctl -q -w net.ipv4.ip_forward=1", "sysctl -q -w net.ipv6.conf.all.forwarding=1",
+		"ip link add " + name + " type bridge", "ip addr add " + net4 + ".1/16 dev " + name,
+		"ip addr add " + net6 + ":1/64 dev " + name + " nodad", "ip link set " + name + " up",
+		"ip link add " + name + "-p type veth peer name eth0 netns " + c.path(),
+		"ip link set " + name + "-p master " + name + " up",
 	} {
 		l.run(strings.Fields(args)...)
 	}
 	for _, args := range []string{
-		"ip addr add 172.17.0.2/16 dev eth0", "ip addr add fd00:d0::2/64 dev eth0 nodad", "ip link set eth0 up",
-		"ip route add default via 172.17.0.1", "ip -6 route add default via fd00:d0::1",
+		"ip addr add " + net4 + ".2/16 dev eth0", "ip addr add " + net6 + ":2/64 dev eth0 nodad", "ip link set eth0 up",
+		"ip route add default via " + net4 + ".1", "ip -6 route add default via " + net6 + ":1",
 	} {
 		c.run(strings.Fields(args)...)
 	}
+	return c
+}
+
+// container is a namespace behind a bridge and MASQUERADE, as Docker makes
+// them, with Docker's rules by one flavour of iptables.
+func (l *lab) container(flavour string) *namespace {
+	l.t.Helper()
+	c := l.bridge("docker0", "172.17.0", "fd00:d0:", "sysctl", flavour)
+	l.run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 	l.dockerRules(flavour)
 	for _, url := range []string{imds4, imds6} {
 		for i := 0; !strings.HasPrefix(c.get(0, url), "real"); i++ {
@@ -97,17 +104,21 @@ func TestLiveContainers(t *testing.T) {
 				}
 				l.remove(f)
 
-				serve(t, l.listen("172.17.0.1:1339"), "bridge")
-				serve(t, l.listen("[fd00:d0::1]:1339"), "bridge")
-				f = l.fence(flavour, Config{RedirectPort: facePort, ContainerListeners: []netip.AddrPort{
-					netip.MustParseAddrPort("172.17.0.1:1339"), netip.MustParseAddrPort("[fd00:d0::1]:1339")}})
+				f = l.fence(flavour, Config{RedirectPort: facePort, Containers: true})
 				l.apply(f)
+				wantPrefix(t, "container of a bridge without a listener", c.get(0, imds4), "error")
+				serve(t, l.listen(fmt.Sprintf("172.17.0.1:%d", facePort)), "bridge")
+				serve(t, l.listen(fmt.Sprintf("[fd00:d0::1]:%d", facePort)), "bridge")
 				wantPrefix(t, "container, IPv4", c.get(0, imds4), "bridge peer=172.17.0.2 meant=169.254.169.254:80")
 				wantPrefix(t, "container, IPv6", c.get(0, imds6), "bridge peer=fd00:d0::2 meant=[fd00:ec2::254]:80")
 				wantPrefix(t, "container, another port", c.get(0, "http://169.254.169.254:8080/"), "error")
-				if n := l.counters(f); n.ContainersRedirected != 2 {
-					t.Errorf("counters: got %+v, want 2 connections of containers redirected", n)
+				if n := l.counters(f); n.ContainersRedirected != 3 {
+					t.Errorf("counters: got %+v, want 3 connections of containers redirected", n)
 				}
+				late := l.bridge("br-late", "172.18.0", "fd00:d1:")
+				serve(t, l.listen(fmt.Sprintf("172.18.0.1:%d", facePort)), "late")
+				wantPrefix(t, "container of a bridge made later", late.get(0, imds4), "late peer=172.18.0.2")
+				wantPrefix(t, "notebook user beside a listener on a bridge", l.get(notebookUID, imds4), "face")
 				if d := l.check(f); len(d) != 0 {
 					t.Errorf("beside Docker: %v", d)
 				}

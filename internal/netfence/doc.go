@@ -15,7 +15,9 @@
 // family, source route or kind of TCP socket (MPTCP) that uid uses, as root of
 // a user namespace too, and through rootless containers, whose traffic leaves
 // from sockets of their user. Packets that this host forwards (containers
-// behind a bridge) are refused, or sent to a listener when one is given.
+// behind a bridge) are refused, or sent to the address of their bridge, where
+// our own metadata service may listen. AWS's hop limit, which can keep the
+// service's tokens from containers, has no say then: nobody forwards that answer.
 //
 // The kernel asks who made a socket, not who uses it: a socket that an allowed
 // process hands over passes. So does whatever an allowed process can be talked

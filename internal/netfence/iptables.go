@@ -377,9 +377,7 @@ func (r Rule) spec(f Family) string {
 	}
 	switch r.Verdict {
 	case Redirect:
-		add("-j REDIRECT --to-ports %d", r.Listener.Port())
-	case Forward:
-		add("-j DNAT --to-destination %s", r.Listener)
+		add("-j REDIRECT --to-ports %d", r.RedirectTo)
 	case Reset:
 		add("-j REJECT --reject-with tcp-reset")
 	case Reject:

@@ -356,11 +356,10 @@ func client(mode string, args []string) int {
 		stop, err1 := watchRules(make(chan struct{}, 1))
 		err2 := f.Apply(ctx)
 		findings, err3 := f.Check(ctx)
-		_, err4 := f.Counters(ctx)
 		if len(findings) > 0 {
 			err3 = errors.New(findings[0].String())
 		}
-		fmt.Println(errors.Join(err1, err2, err3, err4, nft{}.remove(ctx)))
+		fmt.Println(errors.Join(err1, err2, err3, nft{}.remove(ctx)))
 		if err1 == nil {
 			stop()
 		}
@@ -469,14 +468,8 @@ func (n *namespace) check(f *Fence) []Finding {
 
 func (n *namespace) counters(f *Fence) Counters {
 	n.t.Helper()
-	var out Counters
-	n.do(func() {
-		var err error
-		if out, err = f.Counters(n.t.Context()); err != nil {
-			n.t.Error(err)
-		}
-	})
-	return out
+	n.check(f)
+	return f.Status().Counters
 }
 
 func (n *namespace) remove(f *Fence) {

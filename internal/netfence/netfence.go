@@ -38,10 +38,10 @@ type Config struct {
 	// RedirectPort is where our own metadata service listens, on 127.0.0.1 and
 	// [::1]. 0 refuses connections instead.
 	RedirectPort uint16
-	// ContainerListeners, at most one of each family, are addresses of the
-	// host (a bridge's, say 172.17.0.1:1339) where containers find our
-	// metadata service. Without one they are refused.
-	ContainerListeners []netip.AddrPort
+	// Containers are led to RedirectPort of their bridge's own address on this
+	// host (say 172.17.0.1): a bridge that comes later needs a listener, and no
+	// other rule. Otherwise, or without a RedirectPort, they are refused.
+	Containers bool
 
 	// Metadata holds the addresses to fence; empty means DefaultMetadata.
 	Metadata []netip.Addr
@@ -82,6 +82,7 @@ type Status struct {
 	Repairs  uint64    // by Run, since New
 	Repaired time.Time // zero before the first repair
 	Weaker   string    // "" or what this kernel could not be given
+	Counters Counters  // as they stood then
 }
 
 // Intact reports whether the fence stood at the last look.
@@ -256,8 +257,9 @@ func (f *Fence) checkLocked(ctx context.Context) ([]Finding, error) {
 		if len(live) == 0 {
 			continue
 		}
-		if d := drift(c.planned(c.plan), live); standing == nil || len(d) < len(findings) {
-			standing, findings = c, d
+		planned := c.planned(c.plan)
+		if d := drift(planned, live); standing == nil || len(d) < len(findings) {
+			standing, findings, f.status.Counters = c, d, tally(planned, live)
 		}
 	}
 	if readable == nil {
@@ -277,7 +279,9 @@ func (f *Fence) lookLocked(ctx context.Context, c *candidate) ([]Finding, error)
 	if err != nil {
 		return nil, fmt.Errorf("fence: reading %s rules: %w", c.name(), err)
 	}
-	return drift(c.planned(c.plan), live), nil
+	planned := c.planned(c.plan)
+	f.status.Counters = tally(planned, live)
+	return drift(planned, live), nil
 }
 
 // noteLocked records a look at the rules through c, which is nil when no
@@ -299,22 +303,6 @@ func (f *Fence) Status() Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.status
-}
-
-// Counters reads the kernel's counters. They are zero when no fence stands.
-func (f *Fence) Counters(ctx context.Context) (Counters, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.active == nil {
-		if _, err := f.checkLocked(ctx); err != nil || f.active == nil {
-			return Counters{}, err
-		}
-	}
-	live, err := f.active.live(ctx)
-	if err != nil {
-		return Counters{}, fmt.Errorf("fence: reading counters: %w", err)
-	}
-	return tally(f.active.planned(f.active.plan), live), nil
 }
 
 // Remove takes away every rule, chain and table of ours, whichever backend and

@@ -328,16 +328,6 @@ func exprKey(family byte, e expr.Any) string {
 		if x.RegisterProtoMax != x.RegisterProtoMin {
 			e.(*expr.Redir).RegisterProtoMax = x.RegisterProtoMax
 		}
-	case *expr.NAT:
-		n := *x
-		if n.RegAddrMax == n.RegAddrMin {
-			n.RegAddrMax = 0
-		}
-		if n.RegProtoMax == n.RegProtoMin {
-			n.RegProtoMax = 0
-		}
-		n.Specified = false
-		e = &n
 	}
 	b, err := expr.Marshal(family, e)
 	if err != nil {
@@ -363,8 +353,6 @@ func liveKey(family byte, name string, data []byte) (key string, packets uint64)
 		e = &expr.Counter{}
 	case "redir":
 		e = &expr.Redir{}
-	case "nat":
-		e = &expr.NAT{}
 	case "reject":
 		e = &expr.Reject{}
 	case "immediate":
@@ -438,16 +426,10 @@ func (r Rule) exprs(f Family) []expr.Any {
 }
 
 func (r Rule) verdict(f Family) []expr.Any {
-	port := binary.BigEndian.AppendUint16(nil, r.Listener.Port())
 	switch r.Verdict {
 	case Redirect:
+		port := binary.BigEndian.AppendUint16(nil, r.RedirectTo)
 		return []expr.Any{&expr.Immediate{Register: 1, Data: port}, &expr.Redir{RegisterProtoMin: 1}}
-	case Forward:
-		return []expr.Any{
-			&expr.Immediate{Register: 1, Data: r.Listener.Addr().AsSlice()},
-			&expr.Immediate{Register: 2, Data: port},
-			&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(nftFamily(f)), RegAddrMin: 1, RegProtoMin: 2},
-		}
 	case Reset:
 		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}
 	case Reject:

@@ -57,9 +57,9 @@ type Rule struct {
 	// Options is met by a packet with IPv4 options (source routing is one).
 	Options bool
 
-	Verdict  Verdict
-	Listener netip.AddrPort // where Redirect (port only) and Forward send to
-	Tally    Tally          // under what the kernel's counter of this rule is reported; "" has no counter
+	Verdict    Verdict
+	RedirectTo uint16 // for Redirect: the port
+	Tally      Tally  // under what the kernel's counter of this rule is reported; "" has no counter
 }
 
 // Owner is a condition on who owns the socket that sent a packet.
@@ -76,8 +76,7 @@ type Verdict string
 
 const (
 	Return   Verdict = "return"   // leave this chain; the packet passes
-	Redirect Verdict = "redirect" // to Listener's port on this host
-	Forward  Verdict = "forward"  // to Listener
+	Redirect Verdict = "redirect" // to a port of this host; a container's packet to that of its bridge's address
 	Reset    Verdict = "reset"    // refuse with a TCP reset
 	Reject   Verdict = "reject"   // refuse with "administratively prohibited"
 )
@@ -133,10 +132,8 @@ func NewPlan(cfg Config) (Plan, error) {
 		if cfg.RedirectPort != 0 {
 			t.Chains = append(t.Chains, redirectChain(to, allowed, cfg.RedirectPort))
 		}
-		for _, l := range cfg.ContainerListeners {
-			if familyOf(l.Addr()) == family {
-				t.Chains = append(t.Chains, containerChain(to, l))
-			}
+		if cfg.RedirectPort != 0 && cfg.Containers {
+			t.Chains = append(t.Chains, containerChain(to, cfg.RedirectPort))
 		}
 		t.Chains = append(t.Chains, outputChain(family, to, allowed), forwardChain(to))
 		p.Tables = append(p.Tables, t)
@@ -158,18 +155,6 @@ func (c Config) validate() error {
 		if !a.IsValid() || a.Is4In6() || a.Zone() != "" || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() {
 			errs = append(errs, fmt.Errorf("fence: metadata address %s: want a plain IPv4 or IPv6 unicast address", a))
 		}
-	}
-	seen := make(map[Family]bool)
-	for _, l := range c.ContainerListeners {
-		a := l.Addr()
-		if !a.IsValid() || a.Is4In6() || a.Zone() != "" || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || l.Port() == 0 {
-			errs = append(errs, fmt.Errorf("fence: container listener %s: want the address of a bridge and a port; a container reaches no loopback address of the host", l))
-			continue
-		}
-		if seen[familyOf(a)] {
-			errs = append(errs, fmt.Errorf("fence: container listener %s: at most one of each family", l))
-		}
-		seen[familyOf(a)] = true
 	}
 	switch c.Backend {
 	case "", BackendNFTables, BackendIPTables:
@@ -193,16 +178,19 @@ func redirectChain(to []netip.Addr, allowed []uint32, port uint16) Chain {
 	for _, a := range to {
 		c.Rules = append(c.Rules, passes(a, allowed)...)
 		c.Rules = append(c.Rules, Rule{To: a, TCP: true, Port: imdsPort,
-			Verdict: Redirect, Listener: netip.AddrPortFrom(netip.Addr{}, port), Tally: Redirected})
+			Verdict: Redirect, RedirectTo: port, Tally: Redirected})
 	}
 	return c
 }
 
-func containerChain(to []netip.Addr, listener netip.AddrPort) Chain {
+// containerChain sends new connections of containers to the address of the
+// bridge by which they come. Where nobody listens they are refused: what comes
+// by another interface than a bridge's, too.
+func containerChain(to []netip.Addr, port uint16) Chain {
 	c := Chain{Name: "natpre", Type: "nat", Hook: "prerouting", Priority: natPriority}
 	for _, a := range to {
 		c.Rules = append(c.Rules, Rule{To: a, TCP: true, Port: imdsPort,
-			Verdict: Forward, Listener: listener, Tally: ContainersRedirected})
+			Verdict: Redirect, RedirectTo: port, Tally: ContainersRedirected})
 	}
 	return c
 }

@@ -16,7 +16,7 @@ import (
 func fullConfig() Config {
 	return Config{
 		UID: daemonUID, AllowUIDs: []uint32{agentUID}, RedirectPort: facePort,
-		ContainerListeners: []netip.AddrPort{netip.MustParseAddrPort("172.17.0.1:1339"), netip.MustParseAddrPort("[fd00:d0::1]:1339")},
+		Containers: true,
 	}
 }
 
@@ -41,7 +41,7 @@ func golden(t *testing.T, name, got string) {
 func plans() map[string]Config {
 	return map[string]Config{
 		"full":   fullConfig(),
-		"refuse": {UID: daemonUID, FenceRoot: true},
+		"refuse": {UID: daemonUID, FenceRoot: true, Containers: true}, // to no port
 		"ipv4":   {UID: 0, RedirectPort: facePort, Metadata: []netip.Addr{netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("10.9.0.3")}},
 	}
 }
@@ -85,7 +85,7 @@ func TestPlanIsTheSameWhateverTheOrder(t *testing.T) {
 }
 
 func TestPlanRefuses(t *testing.T) {
-	addr, port := netip.MustParseAddr, netip.MustParseAddrPort
+	addr := netip.MustParseAddr
 	tests := []struct {
 		name string
 		cfg  Config
@@ -100,9 +100,6 @@ func TestPlanRefuses(t *testing.T) {
 		{"zone", Config{Metadata: []netip.Addr{addr("fe80::1%eth0")}}, "metadata address"},
 		{"any address", Config{Metadata: []netip.Addr{addr("0.0.0.0")}}, "metadata address"},
 		{"loopback address", Config{Metadata: []netip.Addr{addr("127.0.0.1")}}, "metadata address"},
-		{"loopback listener", Config{ContainerListeners: []netip.AddrPort{port("127.0.0.1:1339")}}, "container listener"},
-		{"listener without port", Config{ContainerListeners: []netip.AddrPort{port("172.17.0.1:0")}}, "container listener"},
-		{"two listeners", Config{ContainerListeners: []netip.AddrPort{port("172.17.0.1:1"), port("172.18.0.1:1")}}, "at most one"},
 		{"backend", Config{Backend: "ebpf"}, "backend"},
 	}
 	for _, test := range tests {

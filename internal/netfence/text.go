@@ -63,9 +63,7 @@ func (r Rule) text(f Family) string {
 	}
 	switch r.Verdict {
 	case Redirect:
-		w = append(w, fmt.Sprintf("redirect to :%d", r.Listener.Port()))
-	case Forward:
-		w = append(w, fmt.Sprintf("dnat to %s", r.Listener))
+		w = append(w, fmt.Sprintf("redirect to :%d", r.RedirectTo))
 	case Reset:
 		w = append(w, "reject with tcp reset")
 	case Reject:
