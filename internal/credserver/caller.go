@@ -54,9 +54,9 @@ func unixCaller(nc net.Conn) (caller, error) {
 }
 
 // tcpCaller returns the one who dialled nc. A caller whom the kernel cannot name
-// is not an error: it has the uid noUID. Whether it comes from outside is only
-// looked at if containers are allowed.
-func tcpCaller(f *sockowner.Finder, nc net.Conn, containers bool) (caller, error) {
+// is not an error: it has the uid noUID. It comes from outside if its address is
+// one of the containers' network and none of ours.
+func tcpCaller(f *sockowner.Finder, nc net.Conn, containers netip.Prefix) (caller, error) {
 	tc, ok := nc.(*net.TCPConn)
 	if !ok {
 		return caller{}, fmt.Errorf("finding the caller: a %T is not a TCP connection", nc)
@@ -67,7 +67,7 @@ func tcpCaller(f *sockowner.Finder, nc net.Conn, containers bool) (caller, error
 	c.uid, err = f.Of(tc)
 	if errors.Is(err, sockowner.ErrNoOwner) {
 		c.uid, err = noUID, nil
-		if containers {
+		if containers.Contains(c.addr.Addr()) {
 			c.outside, err = isOutside(c.addr.Addr())
 		}
 	}

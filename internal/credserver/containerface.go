@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/nbidentityd/nbidentityd/internal/credserver/authtoken"
@@ -46,23 +47,24 @@ func (s *Server) ServeContainer(ctx context.Context, l net.Listener, tokens *aut
 		leastLife: 15 * time.Minute,
 		idle:      tcpIdle,
 	})}
-	return f.serveTCP(ctx, l, false, func(port uint16) http.Handler {
+	return f.serveTCP(ctx, l, netip.Prefix{}, func(port uint16) http.Handler {
 		f.hosts = hosts{port: port}
 		return f
 	})
 }
 
-// serveTCP serves on a TCP listener with the callers that the kernel names.
-func (f *face) serveTCP(ctx context.Context, l net.Listener, containers bool, handler func(port uint16) http.Handler) error {
+// serveTCP serves on a TCP listener with the callers that the kernel names, and
+// those of the containers' network if there is one.
+func (f *face) serveTCP(ctx context.Context, l net.Listener, containers netip.Prefix, handler func(port uint16) http.Handler) error {
 	at, ok := l.Addr().(*net.TCPAddr)
-	if !ok || at.IP.IsUnspecified() || !at.IP.IsLoopback() && !containers {
+	if !ok || at.IP.IsUnspecified() || !at.IP.IsLoopback() && !containers.IsValid() {
 		return errors.Join(fmt.Errorf("serving on %s: %w", l.Addr(), errListenerAddress), l.Close())
 	}
 	finder, err := sockowner.Open(l)
 	if err != nil {
 		return errors.Join(fmt.Errorf("serving on %s: %w", l.Addr(), err), l.Close())
 	}
-	g := f.gate(l, containers, func(nc net.Conn) (caller, error) { return tcpCaller(finder, nc, containers) })
+	g := f.gate(l, containers.IsValid(), func(nc net.Conn) (caller, error) { return tcpCaller(finder, nc, containers) })
 	return errors.Join(f.serve(ctx, g, handler(uint16(at.Port))), finder.Close())
 }
 

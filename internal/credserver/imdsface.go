@@ -33,9 +33,11 @@ type IMDSConfig struct {
 	// AllowV1 also answers requests without a token. Anything that can be made
 	// to fetch a URL can then be made to fetch credentials.
 	AllowV1 bool
-	// AllowContainers also answers callers of other network namespaces, of whom
-	// nothing but the address is known, and lets l be the address of a bridge.
-	AllowContainers bool
+	// Containers also answers callers of other network namespaces whose address
+	// is in this network, and lets l be an address of a bridge: its own prefix
+	// is what belongs here. Nothing but their address is known of them. A caller
+	// elsewhere cannot claim one: what we send goes to the bridge.
+	Containers netip.Prefix
 }
 
 const (
@@ -65,7 +67,7 @@ type imdsFace struct {
 }
 
 // ServeIMDS answers SDKs that look for the instance metadata service, on a TCP
-// listener of 127.0.0.1 or [::1], until ctx ends or l breaks. It closes l, and
+// listener of 127.0.0.1 or [::1] (see also IMDSConfig.Containers), until ctx ends or l breaks. It closes l, and
 // returns as Serve does. Callers get here by AWS_EC2_METADATA_SERVICE_ENDPOINT,
 // which is http:// and l's address, or by packet rules that redirect the
 // metadata service's own address.
@@ -78,7 +80,7 @@ func (s *Server) ServeIMDS(ctx context.Context, l net.Listener, cfg IMDSConfig) 
 	if f.cache != nil {
 		fetching.Go(func() { f.cache.Run(running) })
 	}
-	return f.serveTCP(ctx, l, cfg.AllowContainers, func(port uint16) http.Handler {
+	return f.serveTCP(ctx, l, cfg.Containers, func(port uint16) http.Handler {
 		f.hosts.port = port
 		return f
 	})

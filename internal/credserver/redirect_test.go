@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,6 +36,9 @@ func TestIMDSChild(t *testing.T) {
 			c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), device) })
 			return err
 		}
+	}
+	if from := os.Getenv("FROM"); from != "" {
+		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
 	}
 	dialer.SetMultipathTCP(os.Getenv("MULTIPATH") != "")
 	ask := func(request string) (head, body string) {
@@ -87,7 +91,7 @@ func TestRedirect(t *testing.T) {
 const redirectRules = `
 table ip t {
 	chain out { type nat hook output priority -105; ip daddr 169.254.169.254 tcp dport 80 redirect to :1338; }
-	chain pre { type nat hook prerouting priority -105; ip daddr 169.254.169.254 tcp dport 80 dnat to 172.31.0.1:1339; }
+	chain pre { type nat hook prerouting priority -105; ip daddr 169.254.169.254 tcp dport 80 redirect to :1338; }
 }
 table ip6 t {
 	chain out { type nat hook output priority -105; ip6 daddr fd00:ec2::254 tcp dport 80 redirect to :1338; }
@@ -105,8 +109,9 @@ func TestRedirectInside(t *testing.T) {
 	}
 	loopback := serving("127.0.0.1:1338", IMDSConfig{})
 	six := serving("[::1]:1338", IMDSConfig{})
-	bridge := serving("172.31.0.1:1339", IMDSConfig{AllowContainers: true})
-	both := serving("127.0.0.1:1340", IMDSConfig{AllowContainers: true})
+	containers := IMDSConfig{Containers: netip.MustParsePrefix("172.31.0.1/24")}
+	bridge := serving("172.31.0.1:1338", containers)
+	both := serving("127.0.0.1:1340", IMDSConfig{Containers: netip.MustParsePrefix("127.0.0.0/8")})
 
 	exe := copyOfTest(t)
 	ask := func(uid uint32, within []string, addr string, env ...string) string {
@@ -137,10 +142,10 @@ func TestRedirectInside(t *testing.T) {
 		{"allowed uid, by our address", 1500, "127.0.0.1:1338", "", "HTTP/1.1 200", loopback, uint32(1500)},
 		{"allowed uid, IPv6", 1500, "[fd00:ec2::254]:80", "", "HTTP/1.1 200", six, uint32(1500)},
 		{"foreign uid, IPv6", 1501, "[fd00:ec2::254]:80", "", "HTTP/1.1 403", six, ""},
-		{"foreign uid, container's door", 1501, "172.31.0.1:1339", "", "HTTP/1.1 403", bridge, ""},
+		{"foreign uid, container's door", 1501, "172.31.0.1:1338", "", "HTTP/1.1 403", bridge, ""},
 		{"foreign uid, hidden by its device", 1501, "127.0.0.1:1340", "BIND_TO=lo", "HTTP/1.1 403", both, ""},
 		{"foreign uid, multipath", 1501, "169.254.169.254:80", "MULTIPATH=1", "HTTP/1.1 403", loopback, ""},
-		{"foreign uid, multipath, container's door", 1501, "172.31.0.1:1339", "MULTIPATH=1", "HTTP/1.1 403", bridge, ""},
+		{"foreign uid, multipath, container's door", 1501, "172.31.0.1:1338", "MULTIPATH=1", "HTTP/1.1 403", bridge, ""},
 	} {
 		before := tt.server.vended()
 		if got := ask(tt.uid, nil, tt.addr, tt.env); got != tt.want {
@@ -157,6 +162,9 @@ func TestRedirectInside(t *testing.T) {
 	// A container's callers are known by their address alone.
 	if got := ask(0, container, "169.254.169.254:80"); got != "HTTP/1.1 200" {
 		t.Errorf("container: %q", got)
+	}
+	if got := ask(0, append(container, "env", "FROM=10.77.0.2"), "169.254.169.254:80"); got != "HTTP/1.1 403" {
+		t.Errorf("somebody of another network: %q", got)
 	}
 	line := bridge.logs.FilterMessage("credentials vended").All()[0].ContextMap()
 	if _, has := line["uid"]; has || !strings.HasPrefix(line["peer"].(string), "172.31.0.2:") {
@@ -201,11 +209,12 @@ func buildNetwork(t *testing.T) []string {
 	run("ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", pid)
 	run("ip", "addr", "add", "172.31.0.1/24", "dev", "v0")
 	run("ip", "-6", "addr", "add", "fd00:9::1/64", "dev", "v0", "nodad")
+	run("ip", "addr", "add", "10.77.0.1/24", "dev", "v0") // not the primary one: nobody is led to it
 	run("ip", "link", "set", "v0", "up")
 	run("ip", "route", "add", "default", "via", "172.31.0.2")
 	run("ip", "-6", "route", "add", "default", "via", "fd00:9::2")
 	for _, args := range [][]string{
-		{"addr", "add", "172.31.0.2/24", "dev", "v1"}, {"link", "set", "v1", "up"}, {"route", "add", "default", "via", "172.31.0.1"},
+		{"addr", "add", "172.31.0.2/24", "dev", "v1"}, {"addr", "add", "10.77.0.2/24", "dev", "v1"}, {"link", "set", "v1", "up"}, {"route", "add", "default", "via", "172.31.0.1"},
 	} {
 		run(inside[0], append(append(append([]string{}, inside[1:]...), "ip"), args...)...)
 	}

@@ -14,7 +14,7 @@
 //   - only root, the daemon's own uid and Config.AllowUIDs get an answer other
 //     than 403; the uid is the kernel's word (packages peer and sockowner),
 //     never the caller's. Callers over TCP that the kernel cannot name are
-//     refused; IMDSConfig.AllowContainers makes an exception for those of other
+//     refused; IMDSConfig.Containers makes an exception for those of other
 //     network namespaces, whose line in the log has their address and no uid;
 //   - a credential that is empty, without expiry or expired by the wall clock
 //     is never handed out, whatever the provider returns, and the expiry that

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -199,7 +200,7 @@ func TestServeWantsLoopback(t *testing.T) {
 			"container": func(s *Server, l net.Listener) error { return s.ServeContainer(t.Context(), l, authtoken.New()) },
 			"imds":      func(s *Server, l net.Listener) error { return s.ServeIMDS(t.Context(), l, IMDSConfig{}) },
 			"imds with containers": func(s *Server, l net.Listener) error {
-				return s.ServeIMDS(t.Context(), l, IMDSConfig{AllowContainers: true})
+				return s.ServeIMDS(t.Context(), l, IMDSConfig{Containers: netip.MustParsePrefix("172.31.0.1/24")})
 			},
 		} {
 			l, err := make()

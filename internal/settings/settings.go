@@ -99,6 +99,10 @@ type Fence struct {
 	Enabled bool `toml:"enabled"`
 	// AllowUsers reach the platform's own service, besides root and the daemon.
 	AllowUsers []string `toml:"allow_users"`
+	// Containers behind a bridge are led to the daemon's metadata service; else
+	// they are refused. Nothing but their address is known of them, but who can
+	// start them could ask for the same credentials themselves.
+	Containers bool `toml:"containers"`
 }
 
 // User is a notebook user.
@@ -133,7 +137,7 @@ func Default() Settings {
 		Identity:     Identity{SessionName: "{name}", SourceIdentity: "{name}"},
 		Endpoints:    Endpoints{Container: "http://169.254.170.2"},
 		Faces:        Faces{IMDSPort: 938, ContainerPort: 937},
-		Fence:        Fence{Enabled: true},
+		Fence:        Fence{Enabled: true, Containers: true},
 	}
 }
 

@@ -55,13 +55,21 @@ func (d *Daemon) raiseFence(ctx context.Context, group *errgroup.Group, nb ident
 	d.fence = fence
 	d.mu.Unlock()
 	group.Go(func() error { return fence.Run(ctx) })
+	if port := d.faces.imdsPort(); port != 0 && d.Settings.Fence.Containers {
+		group.Go(func() error {
+			if err := d.serveContainers(ctx, port); err != nil {
+				d.Log.Error("containers are refused", zap.Error(err))
+			}
+			return nil
+		})
+	}
 }
 
 // FenceConfig is the fence that a daemon of this uid raises, with its metadata
 // service on port; 0 is none.
 func FenceConfig(set settings.Settings, uid uint32, port uint16) (netfence.Config, error) {
 	allow, err := uidsOf(set.Fence.AllowUsers)
-	return netfence.Config{UID: uid, AllowUIDs: allow, RedirectPort: port}, err
+	return netfence.Config{UID: uid, AllowUIDs: allow, RedirectPort: port, Containers: set.Fence.Containers}, err
 }
 
 // Fenced reports whether the settings want a fence.

@@ -1,12 +1,16 @@
 package sidecar
 
 import (
+	"fmt"
+
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/nbidentityd/nbidentityd/internal/netfence"
 	"github.com/nbidentityd/nbidentityd/internal/rolecreds"
 )
 
-// register adds what the source knows to the metrics that the server shows.
+// register adds what the source and the fence know to the metrics that the
+// server shows.
 func (d *Daemon) register(set *metrics.Set) {
 	gauge := func(name string, value func(rolecreds.Status) float64) {
 		set.NewGauge(name, func() float64 {
@@ -24,4 +28,22 @@ func (d *Daemon) register(set *metrics.Set) {
 	gauge(`nbidentityd_sts_calls_total{call="get_caller_identity"}`, func(s rolecreds.Status) float64 { return float64(s.Calls.GetCallerIdentity) })
 	gauge(`nbidentityd_sts_calls_total{call="probe"}`, func(s rolecreds.Status) float64 { return float64(s.Calls.Probe) })
 	gauge(`nbidentityd_assume_role_failures_total`, func(s rolecreds.Status) float64 { return float64(s.Calls.AssumeRoleFailed) })
+
+	// As the fence's last look found them, at most some seconds ago. They begin
+	// at zero again when the rules are written anew.
+	packets := func(verdict string, count func(netfence.Counters) uint64) {
+		set.NewGauge(fmt.Sprintf("nbidentityd_fence_packets_total{verdict=%q}", verdict), func() float64 {
+			d.mu.Lock()
+			fence := d.fence
+			d.mu.Unlock()
+			if fence == nil {
+				return 0
+			}
+			return float64(count(fence.Status().Counters))
+		})
+	}
+	packets("redirected", func(c netfence.Counters) uint64 { return c.Redirected })
+	packets("refused", func(c netfence.Counters) uint64 { return c.Blocked })
+	packets("container_redirected", func(c netfence.Counters) uint64 { return c.ContainersRedirected })
+	packets("container_refused", func(c netfence.Counters) uint64 { return c.ContainersBlocked })
 }

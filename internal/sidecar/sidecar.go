@@ -58,8 +58,9 @@ type Daemon struct {
 	users   []notebookuser.User
 	started time.Time
 
-	mark  string // by which our own metadata service is known
-	faces faces
+	mark   string // by which our own metadata service is known
+	server *credserver.Server
+	faces  faces
 
 	sourced chan struct{} // closed when source is set
 
@@ -105,7 +106,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	set := metrics.NewSet()
 	d.register(set)
-	server := credserver.New(credserver.Config{
+	d.server = credserver.New(credserver.Config{
 		Credentials: d,
 		Status:      d.report,
 		AllowUIDs:   d.uids(),
@@ -115,8 +116,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	})
 	d.faces = d.openFaces()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return server.Serve(ctx, listener) })
-	d.faces.serve(ctx, group, d, server)
+	group.Go(func() error { return d.server.Serve(ctx, listener) })
+	d.faces.serve(ctx, group, d, d.server)
 	group.Go(func() error {
 		err := d.attribute(ctx)
 		if ctx.Err() != nil {
