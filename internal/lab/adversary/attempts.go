@@ -14,8 +14,8 @@ const (
 type attempt struct {
 	name, script string
 	want         want
-	box          bool // in a container behind a bridge, as its root
-	own          bool // in the home that the daemon attends
+	box          string // the container behind a bridge in which it is made, as root
+	own          bool   // in the home that the daemon attends
 }
 
 // prelude is what the scripts have in common. IMDS gives a document with
@@ -46,7 +46,7 @@ ROLE=arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole
 // openly are made while the daemon runs and all is well.
 func openly() []attempt {
 	var all []attempt
-	for _, group := range [][]attempt{metadata(), environment(), claims(), faceTricks(), machine()} {
+	for _, group := range [][]attempt{metadata(), containers(), environment(), claims(), faceTricks(), machine()} {
 		all = append(all, group...)
 	}
 	return all
@@ -79,9 +79,25 @@ print(s.recv(65536).decode())' | keys`},
 		{name: "root of a user namespace, source port below 1024", script: `unshare -Ur $RAID ask $V4 privileged | keys`, want: refused},
 		{name: "root of a user and a network namespace", script: `unshare -Urn $RAID ask $V4 plain | keys`, want: refused},
 		{name: "root of a user namespace enters the daemon's network", script: `unshare -Ur nsenter -t $DAEMON -n $RAID ask $V4 plain | keys`, want: refused},
-		{name: "container behind a bridge, IMDSv2", script: `v2 $V4 | keys`, box: true},
-		{name: "container behind a bridge, IMDSv1", script: `v1 $V4 | keys`, want: refused, box: true},
-		{name: "container behind a bridge, the host's faces", script: `{ v2 http://172.17.0.1:938 || get http://172.17.0.1:937/v1/container-credentials; } | keys`, want: refused, box: true},
+	}
+}
+
+// containers are SageMaker's local mode and whatever else runs behind a bridge.
+func containers() []attempt {
+	return []attempt{
+		{name: "container behind a bridge, IMDSv2", script: `v2 $V4 | keys`, want: named, box: box},
+		{name: "container behind a bridge, IMDSv1", script: `v1 $V4 | keys`, want: refused, box: box},
+		{name: "container behind a bridge, Go SDK", script: `env $NOBODY $WHO`, want: named, box: box},
+		{name: "container behind a bridge, boto3", script: `env $NOBODY $BOTO`, want: named, box: box},
+		{name: "container behind a bridge, JavaScript SDK", script: `env $NOBODY $NODE`, want: named, box: box},
+		{name: "container behind a bridge, profile that claims bob-nb, boto3", box: box,
+			script: `alone '[default]' 'credential_source = Ec2InstanceMetadata' 'role_session_name = bob-nb' "role_arn = $ROLE"; $BOTO`},
+		{name: "container behind a bridge made after the fence, IMDSv2", script: `v2 $V4 | keys`, want: named, box: lateBox},
+		{name: "container behind a bridge, another port of IMDS", script: `v2 $V4:8080 | keys`, want: refused, box: box},
+		{name: "container behind a bridge, X-Forwarded-For", script: `get -X PUT -H "$T-ttl-seconds: 60" -H 'X-Forwarded-For: 172.17.0.2' $V4/latest/api/token`, want: refused, box: box},
+		{name: "container behind a bridge, token of the notebook's other user", script: `get -H "$T: $REPLAY" $V4$R`, want: refused, box: box},
+		{name: "container behind a bridge, the host's faces", script: `{ v2 http://172.17.0.1:938 || get http://172.17.0.1:937/v1/container-credentials; } | keys`, want: refused, box: box},
+		{name: "container behind a bridge, the other bridge's address", script: `{ v2 http://172.18.0.1:938 || get -H 'Host: 169.254.169.254' http://172.18.0.1:938$R; } | keys`, want: refused, box: box},
 	}
 }
 

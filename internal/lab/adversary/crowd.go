@@ -108,7 +108,7 @@ func (s *siege) killed(ctx context.Context) error {
 		{name: "daemon killed, IMDSv1, curl", script: `v1 $V4 | keys`, want: refused},
 		{name: "daemon killed, IMDSv2 over IPv6, curl", script: `v2 $V6 | keys`, want: refused},
 		{name: "daemon killed, root of a user namespace", script: `unshare -Ur $RAID ask $V4 plain | keys`, want: refused},
-		{name: "daemon killed, container behind a bridge", script: `v2 $V4 | keys`, want: refused, box: true},
+		{name: "daemon killed, container behind a bridge", script: `v2 $V4 | keys`, want: refused, box: box},
 		{name: "daemon killed, nbidentity by hand", script: `$NB --socket $SOCK credentials | keys`, want: refused},
 		{name: "daemon killed, squat 127.0.0.1:938", script: `$RAID bind 127.0.0.1:938`, want: refused},
 		{name: "daemon killed, squat [::1]:938", script: `$RAID bind [::1]:938`, want: refused},

@@ -70,7 +70,7 @@ func (s *siege) build(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := container(ctx); err != nil {
+	if err := container(ctx, box, "docker0", "172.17.0"); err != nil {
 		fmt.Println("no container behind a bridge:", err)
 		_ = commands(ctx, "ip netns del "+box) // it may not be there
 	}
@@ -97,22 +97,23 @@ func (s *siege) build(ctx context.Context) (err error) {
 }
 
 // container puts a namespace behind a bridge of the notebook instance, as
-// Docker does, but for the kernel modules that a stage cannot load.
-func container(ctx context.Context) error {
+// Docker does, but for the kernel modules that a stage cannot load. net is the
+// beginning of its addresses.
+func container(ctx context.Context, name, bridge, net string) error {
 	err := commands(ctx,
-		"ip netns add "+box,
-		"ip -n "+instance+" link add docker0 type bridge",
-		"ip -n "+instance+" addr add 172.17.0.1/16 dev docker0",
-		"ip -n "+instance+" link set docker0 up",
-		"ip -n "+instance+" link add box0 type veth peer name eth0 netns "+box,
-		"ip -n "+instance+" link set box0 master docker0 up",
-		"ip -n "+box+" link set lo up",
-		"ip -n "+box+" addr add 172.17.0.2/16 dev eth0",
-		"ip -n "+box+" link set eth0 up",
-		"ip -n "+box+" route add default via 172.17.0.1",
+		"ip netns add "+name,
+		"ip -n "+instance+" link add "+bridge+" type bridge",
+		"ip -n "+instance+" addr add "+net+".1/16 dev "+bridge,
+		"ip -n "+instance+" link set "+bridge+" up",
+		"ip -n "+instance+" link add "+bridge+"-p type veth peer name eth0 netns "+name,
+		"ip -n "+instance+" link set "+bridge+"-p master "+bridge+" up",
+		"ip -n "+name+" link set lo up",
+		"ip -n "+name+" addr add "+net+".2/16 dev eth0",
+		"ip -n "+name+" link set eth0 up",
+		"ip -n "+name+" route add default via "+net+".1",
 		"nsenter --net=/run/netns/"+instance+" nft add table ip lab",
 		"nsenter --net=/run/netns/"+instance+" nft add chain ip lab post { type nat hook postrouting priority 100 ; }",
-		"nsenter --net=/run/netns/"+instance+" nft add rule ip lab post ip saddr 172.17.0.0/16 oifname eth0 masquerade")
+		"nsenter --net=/run/netns/"+instance+" nft add rule ip lab post ip saddr "+net+".0/16 oifname eth0 masquerade")
 	if err != nil {
 		return err
 	}
@@ -155,7 +156,7 @@ func (s *siege) controls(ctx context.Context) (err error) {
 		{name: "IMDSv2, data in the first segment (TCP fast open)", script: `$RAID ask $V4 fastopen | keys`},
 		{name: "IMDSv2, socket bound to eth0", script: `$RAID ask $V4 device | keys`},
 		{name: "root of a user namespace, IMDSv2", script: `unshare -Ur $RAID ask $V4 plain | keys`},
-		{name: "container behind a bridge, IMDSv2", script: `v2 $V4 | keys`, box: true},
+		{name: "container behind a bridge, IMDSv2", script: `v2 $V4 | keys`, box: box},
 		{name: "profile that claims bob-nb by credential_source, boto3", script: `alone '[default]' 'credential_source = Ec2InstanceMetadata' 'role_session_name = bob-nb' "role_arn = $ROLE"; $BOTO`},
 	} {
 		if lacks := s.lacks(a); lacks != "" {
@@ -283,6 +284,11 @@ func (s *siege) assured(ctx context.Context, level string, want bool) error {
 // peace is while the daemon runs undisturbed.
 func (s *siege) peace(ctx context.Context) error {
 	s.env = append(s.env, fmt.Sprintf("DAEMON=%d", s.daemon.PID()))
+	if s.exists("/run/netns/" + box) {
+		if err := container(ctx, lateBox, "br-late", "172.18.0"); err != nil {
+			return err
+		}
+	}
 	if err := s.each(ctx, openly()); err != nil {
 		return err
 	}

@@ -134,8 +134,11 @@ func (s *siege) user(ctx context.Context, uid int, enter, env []string, args ...
 	return cmd
 }
 
-// box is the container's network.
-const box = "box"
+// The containers' networks.
+const (
+	box     = "box"
+	lateBox = "box-late" // made when the daemon runs, as SageMaker's local mode does
+)
 
 // make prepares an attempt.
 func (s *siege) make(ctx context.Context, a attempt) (*exec.Cmd, error) {
@@ -147,8 +150,8 @@ func (s *siege) make(ctx context.Context, a attempt) (*exec.Cmd, error) {
 		}
 	}
 	uid, enter := userUID, []string(nil)
-	if a.box {
-		uid, enter = 0, []string{"nsenter", "--net=/run/netns/" + box, "--"}
+	if a.box != "" {
+		uid, enter = 0, []string{"nsenter", "--net=/run/netns/" + a.box, "--"}
 	}
 	env := slices.Concat([]string{"AWS_REGION=" + s.account.Region}, s.env, []string{"HOME=" + home})
 	return s.user(ctx, uid, enter, env, "sh", "-c", prelude+a.script), nil
@@ -235,7 +238,7 @@ func (s *siege) judge(ctx context.Context, a attempt, out []byte, ended error) e
 
 // lacks says which client an attempt needs and the machine has not.
 func (s *siege) lacks(a attempt) string {
-	if a.box && !s.exists("/run/netns/"+box) {
+	if a.box != "" && !s.exists("/run/netns/"+a.box) {
 		return "this kernel has no bridge"
 	}
 	for variable, client := range scriptClients {
