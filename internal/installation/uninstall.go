@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nbidentityd/nbidentityd/internal/configguard"
+	"github.com/nbidentityd/nbidentityd/internal/credserver"
 	"github.com/nbidentityd/nbidentityd/internal/kernelenv"
 	"github.com/nbidentityd/nbidentityd/internal/netfence"
 	"github.com/nbidentityd/nbidentityd/internal/safefile"
@@ -137,8 +138,11 @@ func (w *work) clearRuntime() error {
 	if err != nil { // the pattern is bad: the directory's name holds a bracket
 		failed = append(failed, err)
 	}
-	for _, path := range append(tokens, w.Settings.Socket, w.Settings.Socket+".lock") {
+	for _, path := range append(tokens, w.Settings.Socket) {
 		failed = append(failed, w.removeLeft(path))
+	}
+	if err := os.Remove(credserver.LockPath(w.Settings.Socket)); !errors.Is(err, fs.ErrNotExist) {
+		failed = append(failed, err) // vacate may have made it, so it is no news
 	}
 	failed = append(failed, w.removeAbsent(func(d string) bool { return within(dir, d) && !within(w.Settings.StateDir, d) }))
 	return errors.Join(failed...)

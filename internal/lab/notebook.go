@@ -26,6 +26,8 @@ type Notebook struct {
 	// Unfenced leaves the metadata service open to everybody, so that a program
 	// which passes over nbidentity shows.
 	Unfenced bool
+	// Sock is the name of the daemon's socket, if not nb.sock.
+	Sock string
 	// Env is what the platform gives to every program, the daemon too.
 	Env []string
 
@@ -54,7 +56,12 @@ func (l *Lab) NewNotebook(a *Account, nb Notebook) (*Notebook, error) {
 func (nb *Notebook) path(name string) string { return filepath.Join(nb.lab.Dir, nb.Name, name) }
 
 // Socket is where the daemon listens.
-func (nb *Notebook) Socket() string { return nb.path("nb.sock") }
+func (nb *Notebook) Socket() string {
+	if nb.Sock != "" {
+		return nb.path(nb.Sock)
+	}
+	return nb.path("nb.sock")
+}
 
 // Command prepares a program on the notebook, with the home directory, the
 // platform's variables, these and no others.

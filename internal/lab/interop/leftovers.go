@@ -248,6 +248,7 @@ func (m *matrix) mark(c leftover, o outcome) string {
 // for byte, and nothing else.
 func (m *matrix) leave(ctx context.Context, i int, c leftover) error {
 	home := m.homes[i]
+	home.Sock = "none.sock" // else it would end the daemon
 	out, err := m.program(ctx, home, c, "uninstall")
 	if err != nil {
 		m.fail(out, "uninstall on %s: %v", c.name, err)
