@@ -55,6 +55,7 @@ var edges = map[string][]string{
 	"internal/iampolicy/proof":        {"internal/iameval"},
 	"internal/iampolicy/rendering":    {"internal/iampolicy", "internal/iampolicy/ordered"},
 	"internal/trail/athena":           {"internal/lazyregexp", "internal/trail"},
+	"lifecycle":                       {},
 }
 
 // exempt are the trees that stand outside the daemon: the stand-in for AWS and

@@ -1,0 +1,127 @@
+package lifecycle_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/nbidentityd/nbidentityd/lifecycle"
+)
+
+// instance is a notebook instance whose package manager and systemd are
+// stand-ins: they note what they were told in "told". The real ones have their
+// turn in make boot-test.
+func instance(t *testing.T) *machine {
+	t.Helper()
+	m := newMachine(t)
+	note := "#!/bin/sh\necho \"${0##*/} $*\" >>" + m.path("told") + "\n"
+	m.program("rpm", note+"[ ! -e "+m.path("broken")+" ] || { echo 'error: Failed dependencies'; exit 1; }\n")
+	m.program("dpkg", note)
+	m.program("systemctl", note+`case "$*" in
+*is-active*nbidentityd*) [ -e `+m.path("active")+` ] ;;
+*is-active*jupyter*) ;;
+restart\ nbidentityd*) [ ! -e `+m.path("unstartable")+` ] && : >`+m.path("active")+` ;;
+esac
+`)
+	m.program("nbidentityd", note+`case $1 in
+version) echo nbidentityd 1.2.3 ;;
+run) [ ! -e `+m.path("invalid")+` ] || { echo 'nbidentityd: f.toml:1: unknown key "x"'; exit 1; } ;;
+esac
+`)
+	m.program("nbidentity", note+`case $1 in
+credentials) [ ! -e `+m.path("refused")+` ] || { echo 'nbidentity: the role does not trust itself' >&2; exit 1; }; echo '{"SecretAccessKey":"s3cret"}' ;;
+status) echo 'AWS calls from this notebook instance are made as alice-nb'; echo more ;;
+esac
+`)
+	m.write("nb.rpm", "a package")
+	m.env["NBIDENTITY_PACKAGE"] = m.path("nb.rpm")
+	m.own()
+	return m
+}
+
+func TestInstance(t *testing.T) {
+	for _, shell := range []string{"", "/bin/bash", "/bin/dash"} {
+		t.Run("shell "+shell, func(t *testing.T) {
+			t.Parallel()
+			m := instance(t)
+			m.shell = needs(t, shell)
+			m.env["NBIDENTITY_SETTINGS"] = "role.arn = \"arn:aws:iam::111122223333:role/NotebookWork\""
+			m.start(source(t, lifecycle.NotebookInstance)).want(t, 0, "installed: nbidentityd 1.2.3", "made as alice-nb")
+			want := []string{
+				"rpm -U --replacepkgs --oldpackage " + m.path("nb.rpm"),
+				"nbidentityd run -check",
+				"systemctl daemon-reload",
+				"nbidentityd install",
+				"systemctl is-active --quiet nbidentityd.service",
+				"systemctl is-active --quiet jupyter-server.service",
+				"systemctl enable nbidentityd.socket nbidentityd.service",
+				"systemctl start nbidentityd.socket",
+				"systemctl restart nbidentityd.service",
+				"nbidentityd version",
+				"systemctl --no-block restart jupyter-server.service",
+				"nbidentity credentials",
+				"nbidentity status",
+			}
+			if got := strings.Split(strings.TrimSpace(m.read("told")), "\n"); strings.Join(got, "\n") != strings.Join(want, "\n") {
+				t.Errorf("told:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+			if got := m.read("etc/nbidentityd/nbidentityd.toml"); got != m.env["NBIDENTITY_SETTINGS"]+"\n" {
+				t.Errorf("settings: %q", got)
+			}
+			if log := m.read("run/nbidentityd-lifecycle/on-start.log") + m.read("run/nbidentityd-lifecycle/output"); strings.Contains(log, "s3cret") {
+				t.Error("a secret was written")
+			}
+
+			m.write("told", "")
+			m.own()
+			m.start(source(t, lifecycle.NotebookInstance)).want(t, 0, "this package is installed and running", "made as alice-nb")
+			if told := m.read("told"); strings.Contains(told, "rpm") || strings.Contains(told, "restart") {
+				t.Errorf("a second run was told:\n%s", told)
+			}
+
+			m.write("nb.rpm", "another package")
+			m.start(source(t, lifecycle.NotebookInstance)).want(t, 0, "installed: ")
+			if told := m.read("told"); !strings.Contains(told, "rpm -U") || strings.Contains(told, "restart jupyter") {
+				t.Errorf("an upgrade was told:\n%s", told)
+			}
+		})
+	}
+}
+
+func TestInstanceFailures(t *testing.T) {
+	for _, test := range []struct{ switched, say string }{
+		{"broken", "Failed dependencies"},
+		{"invalid", `unknown key "x"`},
+		{"unstartable", "systemd does not start it"},
+		{"refused", "no credentials with a name: nbidentity: the role does not trust itself"},
+	} {
+		for _, closed := range []string{"0", "1"} {
+			t.Run(test.switched+"/"+closed, func(t *testing.T) {
+				t.Parallel()
+				m := instance(t)
+				m.write(test.switched, "")
+				m.own()
+				m.env["NBIDENTITY_FAIL_CLOSED"] = closed
+				code := 0
+				if closed == "1" {
+					code = 1
+				}
+				script := strings.Replace(hurried(t, source(t, lifecycle.NotebookInstance)), "patience=1 ", "patience=20 ", 1)
+				m.start(script).want(t, code, test.say)
+				if told := m.read("told"); test.switched == "unstartable" && !strings.Contains(told, "systemctl disable --now nbidentityd.service nbidentityd.socket\nnbidentityd uninstall\n") {
+					t.Errorf("a daemon that does not start stays in ~/.aws/config:\n%s", told)
+				}
+			})
+		}
+	}
+}
+
+func TestInstanceIsForRoot(t *testing.T) {
+	if os.Geteuid() == 0 && notebookUser().uid == 0 {
+		t.Skip("needs an ordinary user")
+	}
+	m := instance(t)
+	m.env["NBIDENTITY_ROOT"] = ""
+	a := m.start(source(t, lifecycle.NotebookInstance))
+	a.want(t, 0, "nbidentityd: not installed: ")
+}

@@ -1,0 +1,131 @@
+package lifecycle_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// supervised is a machine whose nbidentityd is a shell script.
+func supervised(t *testing.T, daemon string) *machine {
+	t.Helper()
+	m := newMachine(t)
+	if err := os.Mkdir(m.path("run/bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m.write("run/bin/nbidentityd", "#!/bin/sh\n"+daemon)
+	if err := os.Chmod(m.path("run/bin/nbidentityd"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m.own()
+	return m
+}
+
+// supervise starts a supervisor; wait ends when it does.
+func (m *machine) supervise(shell string, env ...string) *exec.Cmd {
+	m.t.Helper()
+	script, err := filepath.Abs("studio/supervise.sh")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	c := exec.Command(shell, script, m.path("run"))
+	c.Env = append([]string{"PATH=" + m.path("bin")}, env...)
+	if err := c.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() {
+		_ = c.Process.Kill() // it may have ended
+		_ = c.Wait()         // likewise
+	})
+	return c
+}
+
+func TestSuperviseBacksOff(t *testing.T) {
+	for _, shell := range []string{"/bin/bash", "/bin/dash"} {
+		t.Run(filepath.Base(shell), func(t *testing.T) {
+			t.Parallel()
+			m := supervised(t, "date +%s.%N >>${0%/bin/*}/starts; exit 7\n")
+			c := m.supervise(needs(t, shell))
+			m.until("five starts", func() bool { return strings.Count(m.read("run/starts"), "\n") == 5 })
+			var at []float64
+			for line := range strings.Lines(m.read("run/starts")) {
+				var s float64
+				if _, err := fmt.Sscan(line, &s); err != nil {
+					t.Fatal(err)
+				}
+				at = append(at, s)
+			}
+			for i, want := range []float64{0, 1, 2, 4} {
+				if got := at[i+1] - at[i]; got < want || got > want+2 {
+					t.Errorf("pause %d is %.1f s, want about %.0f", i+1, got, want)
+				}
+			}
+			if err := c.Process.Signal(syscall.SIGTERM); err != nil { // in a pause
+				t.Fatal(err)
+			}
+			if err := c.Wait(); err != nil {
+				t.Errorf("told to stop, it ended with %v", err)
+			}
+			if log := m.read("run/nbidentityd.log"); strings.Count(log, "ended with 7 and is started again in 1 s") != 1 {
+				t.Errorf("log:\n%s", log)
+			}
+		})
+	}
+}
+
+func TestSuperviseOne(t *testing.T) {
+	t.Parallel()
+	m := supervised(t, "echo started >>${0%/bin/*}/starts; exec sleep 60\n")
+	first := m.supervise("/bin/sh")
+	m.until("the daemon", func() bool { return m.read("run/starts") != "" })
+	if err := m.supervise("/bin/sh").Wait(); err != nil {
+		t.Errorf("the second supervisor ended with %v", err)
+	}
+	if n := strings.Count(m.read("run/starts"), "\n"); n != 1 {
+		t.Errorf("%d daemons", n)
+	}
+	// Killed, it leaves the daemon; but not the lock with it.
+	if err := first.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = first.Wait() // by a signal
+	m.supervise("/bin/sh")
+	m.until("the third supervisor's daemon", func() bool { return strings.Count(m.read("run/starts"), "\n") == 2 })
+}
+
+func TestSuperviseBoundsLog(t *testing.T) {
+	t.Parallel()
+	m := supervised(t, "while head -c 5000 /dev/zero | tr '\\000' x; do echo; sleep 0.05; done\n")
+	tr, err := exec.LookPath("tr")
+	if err != nil {
+		t.Skip("needs tr")
+	}
+	if err := os.Symlink(tr, m.path("bin/tr")); err != nil {
+		t.Fatal(err)
+	}
+	m.supervise("/bin/sh", "NBIDENTITY_LOG_LIMIT=20000")
+	m.until("the log to be cut", func() bool { return m.read("run/nbidentityd.log.1") != "" })
+	time.Sleep(6 * time.Second) // the next cut
+	if n := len(m.read("run/nbidentityd.log")) + len(m.read("run/nbidentityd.log.1")); n > 2_000_000 {
+		t.Errorf("%d bytes of log", n)
+	}
+	if first, _, _ := strings.Cut(m.read("run/nbidentityd.log"), "\n"); strings.Contains(first, "\x00") {
+		t.Error("the log has a hole: the daemon does not append")
+	}
+}
+
+func TestSuperviseAside(t *testing.T) {
+	t.Parallel()
+	m := supervised(t, `echo '{"level":"info","msg":"stepping aside","reason":"this is SageMaker Unified Studio, so"}' >&2`+"\n")
+	if err := m.supervise("/bin/sh").Wait(); err != nil {
+		t.Error(err)
+	}
+	if got := m.read("run/aside"); got != "not needed here: this is SageMaker Unified Studio, so\n" {
+		t.Errorf("aside: %q", got)
+	}
+}
