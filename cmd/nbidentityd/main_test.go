@@ -15,7 +15,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -35,6 +38,8 @@ import (
 // and the commands
 //
 //	daemon start|stop|kill|hup|gone|private  the daemon under nb.toml; its log is daemon.log
+//	daemon activated                  start it as systemd does with a socket unit
+//	killings N                        kill and restart it N times while clients ask
 //	admin METHOD PATH [BODY]          fakeaws' controls
 //	trail FILE                        write the trail so far, as JSON lines
 //	metrics FILE                      write the daemon's metrics
@@ -49,11 +54,12 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       os.Getenv("UPDATE") != "",
 		Setup:               setUp,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"daemon":  cmdDaemon,
-			"admin":   cmdAdmin,
-			"trail":   cmdTrail,
-			"metrics": cmdMetrics,
-			"until":   cmdUntil,
+			"daemon":   cmdDaemon,
+			"admin":    cmdAdmin,
+			"trail":    cmdTrail,
+			"metrics":  cmdMetrics,
+			"killings": cmdKillings,
+			"until":    cmdUntil,
 		},
 	})
 }
@@ -144,6 +150,9 @@ func setUp(env *testscript.Env) error {
 	env.Values[processKey{}] = running
 	env.Defer(func() {
 		running.kill()
+		if running.socket != nil {
+			running.socket.Close()
+		}
 		t := env.T().(testing.TB)
 		t.Helper()
 		for _, f := range findSecrets(t, env.WorkDir, urls["ADMIN"]) {
@@ -220,8 +229,9 @@ func get(t testing.TB, url string) []byte {
 
 // process is the daemon of a script.
 type process struct {
-	cmd  *exec.Cmd
-	done chan error
+	cmd    *exec.Cmd
+	done   chan error
+	socket *os.File // that systemd would hold
 }
 
 type processKey struct{}
@@ -232,6 +242,19 @@ func (p *process) kill() {
 		<-p.done
 		p.cmd = nil
 	}
+}
+
+// listen makes the socket of a socket unit, once.
+func (p *process) listen(ts *testscript.TestScript) {
+	if p.socket != nil {
+		return
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: ts.MkAbs("nb.sock"), Net: "unix"})
+	ts.Check(err)
+	l.SetUnlinkOnClose(false)
+	p.socket, err = l.File()
+	ts.Check(err)
+	ts.Check(l.Close())
 }
 
 func (p *process) start(ts *testscript.TestScript) {
@@ -245,6 +268,12 @@ func (p *process) start(ts *testscript.TestScript) {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	cmd.Env = append(cmd.Env, "GORACE="+os.Getenv("GORACE"))
+	if p.socket != nil {
+		sh, err := exec.LookPath("sh")
+		ts.Check(err)
+		cmd.Path, cmd.Args = sh, append([]string{"sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"`}, cmd.Args...)
+		cmd.ExtraFiles = []*os.File{p.socket}
+	}
 	cmd.Stderr, cmd.Stdout = log, log
 	ts.Check(cmd.Start())
 	p.cmd, p.done = cmd, make(chan error, 1)
@@ -268,10 +297,13 @@ func (p *process) end(ts *testscript.TestScript, neg bool) {
 func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	p := ts.Value(processKey{}).(*process)
 	if len(args) != 1 {
-		ts.Fatalf("usage: daemon start|stop|kill|hup|gone|private")
+		ts.Fatalf("usage: daemon start|activated|stop|kill|hup|gone|private")
 	}
 	switch args[0] {
 	case "start":
+		p.start(ts)
+	case "activated":
+		p.listen(ts)
 		p.start(ts)
 	case "stop":
 		ts.Check(p.cmd.Process.Signal(syscall.SIGTERM))
@@ -300,6 +332,68 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	default:
 		ts.Fatalf("daemon: unknown %q", args[0])
 	}
+}
+
+// cmdKillings has four clients ask without a pause while the daemon is killed and
+// restarted. A kill may cost each client the answer that was on its way, no more:
+// what waits in the queue of the socket is answered by the next daemon.
+func cmdKillings(ts *testscript.TestScript, _ bool, args []string) {
+	const clients = 4
+	kills, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	p := ts.Value(processKey{}).(*process)
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", ts.MkAbs("nb.sock"))
+	}
+	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+	ctx, stop := context.WithCancel(context.Background())
+	var asked, cut atomic.Int64
+	var wrong sync.Map
+	var group sync.WaitGroup
+	for range clients {
+		group.Go(func() {
+			for ctx.Err() == nil {
+				resp, err := client.Get("http://nb/v1/credentials")
+				asked.Add(1)
+				switch {
+				case err == nil && resp.StatusCode == http.StatusOK:
+				case err == nil:
+					wrong.Store(resp.Status, true)
+				case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+					cut.Add(1)
+				default:
+					wrong.Store(err.Error(), true)
+				}
+				if err == nil {
+					resp.Body.Close()
+				}
+			}
+		})
+	}
+	for range kills {
+		time.Sleep(300 * time.Millisecond)
+		p.kill()
+		p.start(ts)
+	}
+	time.Sleep(300 * time.Millisecond)
+	stop()
+	group.Wait()
+	wrong.Range(func(what, _ any) bool {
+		ts.Logf("wrong: %v", what)
+		return true
+	})
+	fmt.Fprintf(ts.Stdout(), "%d kills, %d requests, %d cut off\n", kills, asked.Load(), cut.Load())
+	if _, any := first(&wrong); any || cut.Load() > int64(clients*kills) || asked.Load() < int64(10*kills) {
+		ts.Fatalf("%d kills, %d requests, %d cut off", kills, asked.Load(), cut.Load())
+	}
+}
+
+func first(m *sync.Map) (what any, ok bool) {
+	m.Range(func(k, _ any) bool {
+		what, ok = k, true
+		return false
+	})
+	return what, ok
 }
 
 func cmdAdmin(ts *testscript.TestScript, neg bool, args []string) {

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"time"
 
+	"github.com/coreos/go-systemd/v22/activation"
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -53,8 +55,12 @@ func runDaemon(ctx context.Context, p program, args []string) error {
 		return err
 	}
 	log.Info("starting", zap.String("version", version), zap.String("settings", path))
+	under, err := underSystemd()
+	if err != nil {
+		return err
+	}
 	for {
-		err := live(ctx, p, set, path, hangup, log)
+		err := live(ctx, p, set, under, path, hangup, log)
 		if !errors.Is(err, errReload) {
 			return finish(err, log)
 		}
@@ -71,8 +77,11 @@ func runDaemon(ctx context.Context, p program, args []string) error {
 // live runs one daemon until a signal ends it (nil), a hangup asks for the
 // settings to be read again (errReload), or it breaks. Settings that do not
 // read leave the running daemon as it is.
-func live(ctx context.Context, p program, set settings.Settings, path string, hangup <-chan os.Signal, log *zap.Logger) error {
-	d, err := sidecar.New(sidecar.Config{Settings: set, Getenv: p.getenv, Notify: notifier(log), Version: version, Log: log})
+func live(ctx context.Context, p program, set settings.Settings, under service, path string, hangup <-chan os.Signal, log *zap.Logger) error {
+	d, err := sidecar.New(sidecar.Config{
+		Settings: set, Getenv: p.getenv, Notify: notifier(log), Version: version, Log: log,
+		Inherited: under.sockets, Watchdog: under.watchdog,
+	})
 	if err != nil {
 		return err
 	}
@@ -99,6 +108,20 @@ func live(ctx context.Context, p program, set settings.Settings, path string, ha
 		return errReload
 	}
 	return nil
+}
+
+// service is what systemd gave the process, if it started it.
+type service struct {
+	sockets  []*os.File
+	watchdog time.Duration
+}
+
+func underSystemd() (service, error) {
+	watchdog, err := systemd.SdWatchdogEnabled(true)
+	if err != nil {
+		return service{}, fmt.Errorf("reading systemd's watchdog time: %w", err)
+	}
+	return service{sockets: activation.Files(true), watchdog: watchdog}, nil
 }
 
 // finish says goodbye. Stepping aside is a success: systemd must take it for

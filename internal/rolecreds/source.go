@@ -88,6 +88,7 @@ type Source struct {
 	log   *zap.Logger
 	ready chan struct{} // closed with the first good credentials
 	poke  chan struct{} // tells Run that a moment has passed by the wall clock
+	pulse chan struct{} // asks Run for a sign of life
 
 	// Only Run touches these.
 	caller    *caller
@@ -133,6 +134,7 @@ func New(cfg Config) *Source {
 		log:     log.With(zap.String("role_arn", cfg.RoleARN), zap.String("session_name", cfg.SessionName)),
 		ready:   make(chan struct{}),
 		poke:    make(chan struct{}, 1),
+		pulse:   make(chan struct{}),
 		attempt: make(chan struct{}),
 	}
 }
@@ -157,6 +159,7 @@ func (s *Source) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		case <-s.poke:
+		case <-s.pulse:
 		}
 		if s.due(time.Now()) {
 			s.refresh(ctx)
@@ -165,6 +168,17 @@ func (s *Source) Run(ctx context.Context) error {
 			s.verify(ctx)
 		}
 		timer.Reset(s.untilNext(time.Now()))
+	}
+}
+
+// Alive returns nil when Run takes its next turn, or why it has not before ctx
+// ended. An attempt that fails is over within 40 seconds: four calls at most.
+func (s *Source) Alive(ctx context.Context) error {
+	select {
+	case s.pulse <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the loop that renews the credentials hangs: %w", ctx.Err())
 	}
 }
 

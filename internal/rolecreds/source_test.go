@@ -242,6 +242,53 @@ func TestHangingSTS(t *testing.T) {
 	})
 }
 
+// Whatever STS does, the loop takes its turns; unless something in it hangs for
+// good.
+func TestAlive(t *testing.T) {
+	for name, m := range map[string]*memorySTS{
+		"healthy": {},
+		"down":    {down: errors.New("no route to host")},
+		"hanging": {hang: true},
+		"denying": {refuse: func(string) error { return deniedFor("sts:AssumeRole", "") }},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := start(t, testConfig(m))
+			for range 100 {
+				ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+				if err := s.Alive(ctx); err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				cancel()
+				time.Sleep(17 * time.Second)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		stuck := stuckSTS{release: make(chan struct{})}
+		s := start(t, testConfig(stuck))
+		defer close(stuck.release)
+		time.Sleep(time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := s.Alive(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a loop that hangs: %v", err)
+		}
+	})
+}
+
+// stuckSTS heeds no context.
+type stuckSTS struct{ release chan struct{} }
+
+func (s stuckSTS) AssumeRole(context.Context, *sts.AssumeRoleInput, ...func(*sts.Options)) (*sts.AssumeRoleOutput, error) {
+	<-s.release
+	return nil, errors.New("released")
+}
+
+func (s stuckSTS) GetCallerIdentity(context.Context, *sts.GetCallerIdentityInput, ...func(*sts.Options)) (*sts.GetCallerIdentityOutput, error) {
+	<-s.release
+	return nil, errors.New("released")
+}
+
 // A session of ten seconds, as in soak tests, and one that shrinks because the
 // base session ends.
 func TestShortSessions(t *testing.T) {

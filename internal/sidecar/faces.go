@@ -22,6 +22,7 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
+	"github.com/nbidentityd/nbidentityd/internal/supervision"
 )
 
 // faces are the listeners for SDKs that do not run the client. Each is a help,
@@ -32,12 +33,15 @@ type faces struct {
 	tokens    *authtoken.Tokens
 }
 
-func (d *Daemon) openFaces() faces {
+func (d *Daemon) openFaces(inherited supervision.Sockets) faces {
 	var f faces
 	if port := d.Settings.Faces.IMDSPort; port != 0 {
-		if l := d.listen("imds", "127.0.0.1", port); l != nil {
+		if l := d.listen(inherited, "imds", port); l != nil {
 			f.imds = append(f.imds, l)
-			if l6, err := net.Listen("tcp6", net.JoinHostPort("::1", strconv.Itoa(port))); err == nil {
+			address := net.JoinHostPort("::1", strconv.Itoa(port))
+			if l6 := inherited.Take(address); l6 != nil {
+				f.imds = append(f.imds, l6)
+			} else if l6, err := net.Listen("tcp6", address); err == nil {
 				f.imds = append(f.imds, l6)
 			}
 		}
@@ -47,7 +51,7 @@ func (d *Daemon) openFaces() faces {
 		if err := f.tokens.Write(d.tokenDir()); err != nil {
 			d.Log.Error("face of no use to some user", zap.String("face", "container"), zap.Error(err))
 		}
-		f.container = d.listen("container", "127.0.0.1", port)
+		f.container = d.listen(inherited, "container", port)
 	}
 	return f
 }
@@ -72,8 +76,12 @@ func FaceURLs(set settings.Settings) (imds, container string) {
 	return imds, container
 }
 
-func (d *Daemon) listen(face, host string, port int) net.Listener {
-	l, err := net.Listen("tcp4", net.JoinHostPort(host, strconv.Itoa(port)))
+func (d *Daemon) listen(inherited supervision.Sockets, face string, port int) net.Listener {
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	if l := inherited.Take(address); l != nil {
+		return l
+	}
+	l, err := net.Listen("tcp4", address)
 	if err != nil {
 		d.Log.Error("face not opened", zap.String("face", face), zap.Error(err))
 		return nil

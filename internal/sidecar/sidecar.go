@@ -15,6 +15,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -34,6 +35,7 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/rolecreds"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
 	"github.com/nbidentityd/nbidentityd/internal/status"
+	"github.com/nbidentityd/nbidentityd/internal/supervision"
 )
 
 // socketMode lets every local process connect: the kernel says who it is, and
@@ -47,6 +49,13 @@ type Config struct {
 	Notify   func(state string)  // tells systemd, in the words of sd_notify(3)
 	Version  string              // ours, for the status and the metrics
 	Log      *zap.Logger
+
+	// Inherited are listening sockets from systemd, which stay open after each
+	// life. Those at addresses of the settings are served; without one the daemon
+	// listens itself.
+	Inherited []*os.File
+	// Watchdog is how long systemd waits for a sign of life; 0 is for ever.
+	Watchdog time.Duration
 }
 
 // Daemon is one life of the sidecar under one settings file. The socket is
@@ -100,9 +109,14 @@ func New(cfg Config) (*Daemon, error) {
 // A notebook whose platform names its users itself ends it with
 // an error that StepsAside knows.
 func (d *Daemon) Run(ctx context.Context) error {
-	listener, err := credserver.Listen(d.Settings.Socket, socketMode)
-	if err != nil {
-		return err
+	inherited := supervision.Inherit(d.Inherited, d.Log)
+	listener := inherited.Take(d.Settings.Socket)
+	if listener == nil {
+		var err error
+		if listener, err = credserver.Listen(d.Settings.Socket, socketMode); err != nil {
+			inherited.Close()
+			return err
+		}
 	}
 	set := metrics.NewSet()
 	d.register(set)
@@ -114,10 +128,15 @@ func (d *Daemon) Run(ctx context.Context) error {
 		Version:     d.Version,
 		Log:         d.Log,
 	})
-	d.faces = d.openFaces()
+	d.faces = d.openFaces(inherited)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return d.server.Serve(ctx, listener) })
 	d.faces.serve(ctx, group, d, d.server)
+	group.Go(func() error {
+		inherited.TurnAway(ctx, d.Log)
+		return nil
+	})
+	d.tell(ctx, group)
 	group.Go(func() error {
 		err := d.attribute(ctx)
 		if ctx.Err() != nil {
@@ -180,14 +199,6 @@ func (d *Daemon) hold(ctx context.Context, group *errgroup.Group, nb identity.No
 	group.Go(func() error { return source.Run(ctx) })
 	group.Go(func() error {
 		d.assess(ctx, facts)
-		return nil
-	})
-	group.Go(func() error {
-		select {
-		case <-source.Ready():
-			d.Notify("READY=1")
-		case <-ctx.Done():
-		}
 		return nil
 	})
 	return nil
