@@ -8,6 +8,7 @@ const (
 	maxHeader      = 4 << 10
 	maxCredentials = 8 << 10
 	maxStatus      = 64 << 10
+	maxProfile     = 16 << 10 // that the daemon reads
 )
 
 // answer is what the daemon said.
@@ -147,6 +148,19 @@ func number(b []byte, limit int) (n int, ok bool) {
 		}
 	}
 	return n, true
+}
+
+// decimal is number's inverse.
+func decimal(n int) string {
+	var b [20]byte
+	i := len(b)
+	for {
+		i--
+		b[i] = byte('0' + n%10)
+		if n /= 10; n == 0 {
+			return string(b[i:])
+		}
+	}
 }
 
 func digits(b []byte) bool {

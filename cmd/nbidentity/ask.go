@@ -14,9 +14,11 @@ func (f *failure) Error() string { return f.code + ": " + f.message }
 // question is one request to the daemon.
 type question struct {
 	socket  string
+	method  string
 	path    string
 	accept  string
-	maxBody int
+	body    string
+	maxBody int // of the answer
 	// patience is how long to try again to reach a daemon that is restarting
 	// or overrun, limit the whole time to an answer; both in nanoseconds.
 	patience, limit int64
@@ -32,6 +34,7 @@ func (t transient) Unwrap() error { return t.error }
 // Asking twice does no harm, so whatever a restart of the daemon can cause is
 // tried again, at growing intervals: no socket yet, nobody behind it, a
 // connection that ends before the answer does, an answer "busy" or "not_ready".
+// A change that was sent and not answered may have been made, and is not.
 func ask(q question) (answer, error) {
 	start := now()
 	pause := int64(2e6)
@@ -73,7 +76,11 @@ func askOnce(q question, deadline int64) (answer, error) {
 	if err := checkDaemon(fd, q.socket); err != nil {
 		return answer{}, err
 	}
-	request := "GET " + q.path + " HTTP/1.1\r\nHost: nbidentity\r\nAccept: " + q.accept + "\r\nConnection: close\r\n\r\n"
+	request := q.method + " " + q.path + " HTTP/1.1\r\nHost: nbidentity\r\nAccept: " + q.accept + "\r\nConnection: close\r\n"
+	if q.body != "" {
+		request += "Content-Length: " + decimal(len(q.body)) + "\r\n"
+	}
+	request += "\r\n" + q.body
 	// It fits the socket's buffer. When it fails, the daemon may have answered
 	// and closed already; if not, reading fails as well.
 	sendErr := error(syscall.EINTR)
@@ -95,6 +102,9 @@ func askOnce(q question, deadline int64) (answer, error) {
 		case err != nil || m == 0: // it died or dropped us
 			if sendErr != nil {
 				err = sendErr
+			}
+			if q.method != "GET" {
+				return answer{}, lost(err)
 			}
 			return answer{}, transient{lost(err)}
 		}

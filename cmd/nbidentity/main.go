@@ -2,6 +2,10 @@
 //
 //	nbidentity [--socket PATH] credentials      the credential_process
 //	nbidentity [--socket PATH] status [--json]  who the AWS calls are made as
+//	nbidentity [--socket PATH] profile add NAME KEY=VALUE...
+//	nbidentity [--socket PATH] profile remove NAME
+//	                                            named profiles of ~/.aws/config,
+//	                                            which may be locked
 //
 // It starts with every SDK session, so it is built to start fast: system calls
 // instead of packages net, net/http, encoding/json and fmt, and no AWS SDK.
@@ -36,11 +40,15 @@ const (
 
 const usage = `usage: nbidentity [--socket PATH] credentials
        nbidentity [--socket PATH] status [--json]
+       nbidentity [--socket PATH] profile add NAME KEY=VALUE...
+       nbidentity [--socket PATH] profile remove NAME
        nbidentity --version
 
 credentials  print credentials for an AWS SDK's credential_process
 status       say who AWS calls from this notebook are made as;
              exit 0: ok, 3: not ok, 1: the daemon cannot be asked
+profile      add a named profile to your ~/.aws/config, or remove one, such as
+             nbidentity profile add work region=eu-west-1 source_profile=default
 
 The default socket is ` + defaultSocket + `.
 `
@@ -62,9 +70,11 @@ func args() []string
 
 // call is a parsed command line.
 type call struct {
-	command string // credentials, status, help or version
+	command string // credentials, status, add, remove, help or version
 	socket  string
 	json    bool
+	profile string
+	keys    string // of the profile: lines of key=value
 }
 
 func run(args []string) int {
@@ -84,6 +94,10 @@ func run(args []string) int {
 		err = credentials(c.socket)
 	case "status":
 		code, err = status(c.socket, c.json)
+	case "add":
+		err = change(c, "POST")
+	case "remove":
+		err = change(c, "DELETE")
 	}
 	if err != nil {
 		write(2, []byte(oneLine("nbidentity: "+err.Error(), 299)+"\n"))
@@ -113,6 +127,8 @@ func parseArgs(args []string) (c call, problem string) {
 			c.json = true
 		case c.command == "" && (arg == "credentials" || arg == "status"):
 			c.command = arg
+		case c.command == "" && arg == "profile":
+			return parseProfile(c, args[i+1:])
 		default:
 			return c, "unexpected argument: " + arg
 		}
@@ -126,9 +142,62 @@ func parseArgs(args []string) (c call, problem string) {
 	return c, ""
 }
 
+// parseProfile takes all arguments after "profile". Options stand before it.
+func parseProfile(c call, args []string) (_ call, problem string) {
+	if len(args) < 2 || args[0] != "add" && args[0] != "remove" {
+		return c, "say: profile add NAME KEY=VALUE..., or: profile remove NAME"
+	}
+	c.command, c.profile = args[0], args[1]
+	for _, b := range []byte(c.profile) {
+		// It becomes a part of a request's first line.
+		if b <= ' ' || b > '~' || b == '/' || b == '?' || b == '%' || b == '#' {
+			return c, "not the name of a profile: " + c.profile
+		}
+	}
+	for _, arg := range args[2:] {
+		equals := 0
+		for i := range len(arg) {
+			switch {
+			case arg[i] == '\n':
+				return c, "a value of one line is wanted: " + arg
+			case arg[i] == '=' && equals == 0:
+				equals = i
+			}
+		}
+		if equals == 0 {
+			return c, "want KEY=VALUE: " + arg
+		}
+		c.keys += arg + "\n"
+	}
+	switch {
+	case c.profile == "":
+		return c, "the profile has no name"
+	case (c.command == "add") != (c.keys != ""):
+		return c, "a profile is added with at least one KEY=VALUE, and removed without"
+	case len(c.keys) > maxProfile:
+		return c, "too much for one profile"
+	}
+	return c, ""
+}
+
+// change adds a profile or removes one, and says what the daemon says.
+func change(c call, method string) error {
+	a, err := ask(question{
+		socket: c.socket, method: method, path: "/v1/profiles/" + c.profile, accept: "text/plain", body: c.keys,
+		maxBody: maxStatus, patience: second, limit: limit,
+	})
+	if err != nil {
+		return err
+	}
+	if err := refused(a); err != nil {
+		return err
+	}
+	return write(1, printable(a.body))
+}
+
 func credentials(socket string) error {
 	a, err := ask(question{
-		socket: socket, path: "/v1/credentials", accept: "application/json",
+		socket: socket, method: "GET", path: "/v1/credentials", accept: "application/json",
 		maxBody: maxCredentials, patience: limit, limit: limit,
 	})
 	if err != nil {
@@ -149,7 +218,7 @@ func status(socket string, json bool) (int, error) {
 		accept = "application/json"
 	}
 	a, err := ask(question{
-		socket: socket, path: "/v1/status", accept: accept,
+		socket: socket, method: "GET", path: "/v1/status", accept: accept,
 		maxBody: maxStatus, patience: second, limit: limit,
 	})
 	if err != nil {

@@ -2,6 +2,7 @@ package awsconfig
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -70,6 +71,41 @@ func AddProfile(config []byte, name string, keys []Key) ([]byte, error) {
 		return nil, ErrTooLarge
 	}
 	return text, nil
+}
+
+// RemoveProfile returns config without the section of that profile, from its
+// header to its last key. Comments and empty lines after that stay, and so does
+// every other byte. It fails if there is no such
+// profile, and for the default profile.
+func RemoveProfile(config []byte, name string) ([]byte, error) {
+	if !profileRE.MatchString(name) || strings.EqualFold(name, "default") {
+		return nil, fmt.Errorf("profile name %q: it must have 1 to 64 letters, digits or _.@+- and not be default", name)
+	}
+	if len(config) > MaxSize {
+		return nil, ErrTooLarge
+	}
+	doc, err := parse(splitLines(config))
+	if err != nil {
+		return nil, err
+	}
+	first := slices.IndexFunc(doc.items, func(it item) bool { return it.kind == header && profileName(it.section.name) == name })
+	if first < 0 {
+		return nil, fmt.Errorf("there is no profile %s", name)
+	}
+	last := first
+	for i, it := range doc.items[first:] {
+		// An indented comment would add to the value before the profile.
+		if it.section == doc.items[first].section && (it.kind == option || it.kind == continuation || it.indented) {
+			last = first + i
+		}
+	}
+	var kept []line
+	for i, it := range doc.items {
+		if i < first || i > last {
+			kept = append(kept, it.line)
+		}
+	}
+	return joinLines(kept), nil
 }
 
 func (k Key) validate() error {

@@ -152,6 +152,51 @@ func TestAddProfile(t *testing.T) {
 	}
 }
 
+func TestRemoveProfile(t *testing.T) {
+	t.Parallel()
+	const tail = "\n# about b\n[profile b]\nregion = b\n"
+	for _, tt := range []struct{ name, text, want string }{
+		{"the last one", "[default]\noutput = json\n[profile a]\nregion = a\n", "[default]\noutput = json\n"},
+		{"comments after it stay", "[profile a]\nregion = a\n" + tail, tail},
+		{"nested keys", "[profile a]\ns3 =\n  endpoint_url = x\n\n# in it\nregion = a\n" + tail, tail},
+		{"an indented comment would go on the value before", "[profile z]\nregion = z\n[profile a]\nregion = a\n  # note\n", "[profile z]\nregion = z\n"},
+		{"an odd spelling", "[profile \"a\"]\nregion = a\n" + tail, tail},
+		{"no end of the last line", "[profile z]\nregion = z\n[profile a]\nregion = a", "[profile z]\nregion = z\n"},
+		{"an empty one", "[profile a]\n[profile z]\nx = y\n", "[profile z]\nx = y\n"},
+		{"managed", apply(t, "[profile a]\nrole_arn = a\n[profile z]\nx = y\n"), apply(t, "[profile z]\nx = y\n")},
+	} {
+		got, err := RemoveProfile([]byte(tt.text), "a")
+		if err != nil || string(got) != tt.want {
+			t.Errorf("%s: %q, %v, want %q", tt.name, got, err, tt.want)
+		}
+	}
+	for text, name := range map[string]string{
+		"[default]\nx = y\n": "default", "[profile default]\nx = y\n": "Default", "[a]\nx = y\n": "a",
+		"[profile b]\nx = y\n": "a", "junk\n[profile a]\nx = y\n": "a", "[profile a b]\n": "a b", "": "",
+	} {
+		if got, err := RemoveProfile([]byte(text), name); err == nil {
+			t.Errorf("%q was removed from %q: %q", name, text, got)
+		}
+	}
+}
+
+// What was added can be removed, and nothing else goes with it.
+func TestRemoveIsAddUndone(t *testing.T) {
+	t.Parallel()
+	for name, text := range leftovers(t) {
+		for _, text := range []string{text, apply(t, text)} {
+			added, err := AddProfile([]byte(text), "new-one", []Key{{"region", "eu-west-1"}, {"s3", "a = b"}})
+			if err != nil {
+				continue // a file that has it, or that nobody reads
+			}
+			got, err := RemoveProfile(added, "new-one")
+			if want := string(added[:bytes.LastIndex(added, []byte("[profile new-one]"))]); err != nil || string(got) != want {
+				t.Errorf("%s: %q, %v, want %q", name, got, err, want)
+			}
+		}
+	}
+}
+
 func FuzzAddProfile(f *testing.F) {
 	f.Add([]byte(""), "p", "region", "us-east-1")
 	f.Add([]byte("[default]\r\nregion = a"), "p.q", "s3", "x = y")

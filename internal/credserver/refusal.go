@@ -36,7 +36,7 @@ var (
 	errProxied   = &refusal{code: "forbidden", message: "requests from a browser or through a proxy are refused"}
 	errBody      = &refusal{code: "bad_request", message: "a request has no body"}
 	errMethod    = &refusal{code: "bad_request", message: "the method must be GET"}
-	errNotFound  = &refusal{code: "not_found", message: "the paths are /v1/credentials, /v1/status and /metrics"}
+	errNotFound  = &refusal{code: "not_found", message: "the paths are /v1/credentials, /v1/status, /v1/profiles/NAME and /metrics"}
 )
 
 const maxMessage = 400 // bytes of an error's message

@@ -4,7 +4,8 @@
 // It has three faces, each served on a listener of its own:
 //   - a unix socket (Serve): GET /v1/credentials (one process-credentials JSON
 //     object and a newline), GET /v1/status (JSON, or people's text for
-//     "Accept: text/plain") and GET /metrics (Prometheus);
+//     "Accept: text/plain"), GET /metrics (Prometheus), and POST and DELETE of
+//     /v1/profiles/NAME, which change the asking user's own AWS configuration;
 //   - container credentials on loopback (ServeContainer), with a token for each
 //     user (package authtoken);
 //   - the instance metadata service, version 2 (ServeIMDS), with the machine's
@@ -91,6 +92,9 @@ type Config struct {
 	Credentials aws.CredentialsProvider
 	// Status describes the daemon. The server fills in Vends and Failures.
 	Status func() status.Report
+	// Profiles serves POST and DELETE of /v1/profiles/NAME on the unix socket;
+	// nil refuses them.
+	Profiles Profiles
 	// AllowUIDs are the uids that may ask, besides root and the daemon's own.
 	AllowUIDs []uint32
 	// MaxConns bounds the open connections of one face; 0 means 512. The
@@ -108,6 +112,7 @@ type Config struct {
 type Server struct {
 	credentials aws.CredentialsProvider
 	report      func() status.Report
+	profiles    Profiles
 	uids        []uint32 // allowed, without duplicates
 	maxConns    int
 	metrics     *metrics.Set
@@ -124,6 +129,7 @@ func New(cfg Config) *Server {
 	s := &Server{
 		credentials: cfg.Credentials,
 		report:      cfg.Status,
+		profiles:    cfg.Profiles,
 		uids:        []uint32{0},
 		maxConns:    cfg.MaxConns,
 		metrics:     cfg.Metrics,

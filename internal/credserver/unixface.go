@@ -16,6 +16,10 @@ func (f unixFace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c == nil {
 		return
 	}
+	if name, ok := strings.CutPrefix(r.URL.Path, profilesPath); ok {
+		f.serveProfile(w, r, c, name)
+		return
+	}
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", http.MethodGet)
 		f.refuse(w, r, http.StatusMethodNotAllowed, errMethod)

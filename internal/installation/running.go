@@ -23,6 +23,7 @@ import (
 const (
 	service = "nbidentityd.service"
 	socket  = "nbidentityd.socket"
+	faces   = "nbidentityd-faces.socket"
 
 	endLimit  = 15 * time.Second // for a daemon to end after SIGTERM
 	pollEvery = 50 * time.Millisecond
@@ -36,10 +37,9 @@ func (w *work) vacate(ctx context.Context) (io.Closer, error) {
 	defer cancel()
 	if w.listens(ctx) {
 		// Else it would start a daemon for whoever asks.
-		if err := systemctl(ctx, "stop", socket, service); err != nil {
+		if err := w.stopUnits(ctx); err != nil {
 			return nil, err
 		}
-		w.note(socket, "stopped")
 	}
 	lock := credserver.LockPath(w.Settings.Socket)
 	told := map[int]bool{}
@@ -79,13 +79,25 @@ func (w *work) listens(ctx context.Context) bool {
 // end stops a daemon by systemd, which would start it again, or by a signal.
 func (w *work) end(ctx context.Context, pid int) error {
 	if w.booted() && unitOf(pid) == service {
-		w.note(service, "stopped")
-		return systemctl(ctx, "stop", socket, service)
+		return w.stopUnits(ctx)
 	}
 	w.note(fmt.Sprintf("daemon %d", pid), "ended")
 	if err := unix.Kill(pid, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("ending the daemon %d: %w", pid, err)
 	}
+	return nil
+}
+
+// stopUnits stops the daemon and what would start it again. Not all of the units
+// need to be there.
+func (w *work) stopUnits(ctx context.Context) error {
+	err := systemctl(ctx, "stop", socket, faces, service)
+	for _, unit := range []string{socket, service} {
+		if systemctl(ctx, "--quiet", "is-active", unit) == nil {
+			return errors.Join(fmt.Errorf("%s still runs", unit), err)
+		}
+	}
+	w.note(service, "stopped")
 	return nil
 }
 

@@ -123,6 +123,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.server = credserver.New(credserver.Config{
 		Credentials: d,
 		Status:      d.report,
+		Profiles:    &profiles{daemon: d},
 		AllowUIDs:   d.uids(),
 		Metrics:     set,
 		Version:     d.Version,

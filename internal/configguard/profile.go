@@ -1,0 +1,63 @@
+package configguard
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
+	"go.uber.org/zap"
+)
+
+// AddProfile adds [profile name] with these keys to the file, which may be
+// locked: so a user can be given a profile that they cannot write themselves.
+// See awsconfig.AddProfile for what is refused. A tampered file is repaired
+// with it.
+func (g *Guard) AddProfile(name string, keys []awsconfig.Key) error {
+	return g.edit("profile added to the aws config", name, func(text []byte) ([]byte, error) {
+		return awsconfig.AddProfile(text, name, keys)
+	})
+}
+
+// RemoveProfile removes [profile name], whoever has written it.
+func (g *Guard) RemoveProfile(name string) error {
+	return g.edit("profile removed from the aws config", name, func(text []byte) ([]byte, error) {
+		return awsconfig.RemoveProfile(text, name)
+	})
+}
+
+func (g *Guard) edit(what, profile string, change func(text []byte) ([]byte, error)) error {
+	g.work.Lock()
+	defer g.work.Unlock()
+	v, err := openVisit(g.cfg)
+	if err != nil {
+		return err
+	}
+	defer v.close()
+	var text []byte
+	err = v.retry(func() error {
+		f, err := v.find(true)
+		if err != nil {
+			return err
+		}
+		defer f.close()
+		if text == nil || !bytes.Equal(f.text, text) {
+			changed, err := change(f.text)
+			if err != nil {
+				return fmt.Errorf("editing %s: %w", v.path(), err)
+			}
+			edit, err := awsconfig.Plan(changed, g.cfg.Managed)
+			if err != nil {
+				return fmt.Errorf("editing %s: %w", v.path(), err)
+			}
+			text = edit.Text
+		}
+		_, err = v.put(f, text)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	g.good = text
+	g.cfg.Log.Info(what, zap.String("path", v.path()), zap.String("profile", profile))
+	return nil
+}
