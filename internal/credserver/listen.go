@@ -48,6 +48,27 @@ func Listen(path string, perm fs.FileMode) (net.Listener, error) {
 	return l, nil
 }
 
+// Again listens once more at the path of l, which Listen has returned, after its
+// socket was removed there: what listens on without a name, nobody reaches. It
+// lasts as long as l, and holds l's place. It returns nil while the socket is
+// still there, and for a listener that Listen did not make.
+func Again(l net.Listener) (net.Listener, error) {
+	old, ours := l.(*socket)
+	if !ours {
+		return nil, nil
+	}
+	now, err := os.Lstat(old.path)
+	if err == nil && os.SameFile(now, old.made) {
+		return nil, nil
+	}
+	s, err := listenLocked(old.path, old.made.Mode().Perm())
+	if err != nil {
+		return nil, fmt.Errorf("listening again on %s: %w", old.path, err)
+	}
+	s.lock = old.lock
+	return s, nil
+}
+
 // checkParent refuses a directory in which another user could put a socket.
 func checkParent(dir string) error {
 	var st unix.Stat_t
@@ -194,7 +215,9 @@ func (s *socket) Close() error {
 		if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.made) {
 			s.err = errors.Join(s.err, os.Remove(s.path))
 		}
-		s.err = errors.Join(s.err, s.lock.Close())
+		if err := s.lock.Close(); !errors.Is(err, os.ErrClosed) { // it may be another's, too
+			s.err = errors.Join(s.err, err)
+		}
 	})
 	return s.err
 }

@@ -272,3 +272,47 @@ func TestCloseTwiceAndAgain(t *testing.T) {
 		}
 	}
 }
+
+func TestAgain(t *testing.T) {
+	path := filepath.Join(shortDir(t), "s")
+	l := listen(t, path)
+	if again, err := Again(l); again != nil || err != nil {
+		t.Fatalf("with the socket there: %v, %v, want neither", again, err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Again(l)
+	if err != nil || again == nil {
+		t.Fatalf("with the socket gone: %v, %v", again, err)
+	}
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if info, err := os.Lstat(path); err != nil || info.Mode().Perm() != 0o666 {
+		t.Errorf("made again with mode %v (%v), want 0666", info.Mode(), err)
+	}
+	if _, err := Hold(path); !errors.Is(err, ErrHeld) {
+		t.Errorf("holding the place: %v, want %v", err, ErrHeld)
+	}
+	if err := errors.Join(l.Close(), again.Close()); err != nil {
+		t.Error(err)
+	}
+	if exists(path) {
+		t.Error("the socket is left behind")
+	}
+}
+
+// What stands in the socket's place and is no socket is not touched.
+func TestAgainMeetsAFile(t *testing.T) {
+	path := filepath.Join(shortDir(t), "s")
+	l := listen(t, path)
+	if err := errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := Again(l); err == nil || again != nil {
+		t.Errorf("got %v, %v, want an error", again, err)
+	}
+}

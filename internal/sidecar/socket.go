@@ -1,0 +1,58 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/fsnotify/fsnotify"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nbidentityd/nbidentityd/internal/credserver"
+)
+
+// keepSocket serves on a new socket when somebody removes the one that clients
+// know, until ctx ends. Without its directory there is no place for one: that
+// ends the daemon, and whoever starts it again makes the directory.
+func (d *Daemon) keepSocket(ctx context.Context, group *errgroup.Group, listener net.Listener) error {
+	dir := filepath.Dir(d.Settings.Socket)
+	watcher, err := fsnotify.NewWatcher()
+	if err == nil {
+		err = watcher.Add(dir)
+	}
+	if err != nil {
+		d.Log.Warn("the socket is not watched", zap.Error(err))
+		return nil
+	}
+	defer watcher.Close()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-watcher.Errors:
+			d.Log.Warn("watching the socket", zap.Error(err)) // some event was lost: look
+		case e := <-watcher.Events:
+			if !e.Has(fsnotify.Remove) && !e.Has(fsnotify.Rename) {
+				continue
+			}
+		}
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("the socket's directory %s was removed: start nbidentityd again", dir)
+		}
+		again, err := credserver.Again(listener)
+		if err != nil {
+			return err
+		}
+		if again == nil {
+			continue
+		}
+		d.Log.Warn("the socket was removed and has been made again", zap.String("socket", d.Settings.Socket))
+		listener = again
+		group.Go(func() error { return d.server.Serve(ctx, again) })
+	}
+}
