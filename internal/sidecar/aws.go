@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -57,8 +58,8 @@ func newClients(ep settings.Endpoints, nb identity.Notebook, getenv func(string)
 // metadata on a notebook instance, by the container endpoint in Studio.
 func baseCredentials(ep settings.Endpoints, nb identity.Notebook, getenv func(string) string) (aws.CredentialsProvider, error) {
 	if nb.Surface == identity.SurfaceNotebookInstance {
-		metadata := imds.New(imds.Options{Endpoint: ep.IMDS, EnableFallback: aws.FalseTernary})
-		return aws.NewCredentialsCache(ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = metadata })), nil
+		options := imds.Options{Endpoint: ep.IMDS, EnableFallback: aws.FalseTernary}
+		return aws.NewCredentialsCache(instanceRole{ec2rolecreds.New(), options}), nil
 	}
 	path := ep.ContainerPath
 	if path == "" {
@@ -71,6 +72,19 @@ func baseCredentials(ep settings.Endpoints, nb identity.Notebook, getenv func(st
 		return nil, fmt.Errorf("finding Studio's credentials: %s: want a path that starts with /, got %q", containerPathVariable, path)
 	}
 	return aws.NewCredentialsCache(endpointcreds.New(strings.TrimSuffix(ep.Container, "/") + path)), nil
+}
+
+// instanceRole asks the metadata service with a client of its own each time: the
+// SDK's client keeps its token for five minutes, a garbled one too. What the
+// provider knows of serving on when the service fails is kept.
+type instanceRole struct {
+	*ec2rolecreds.Provider
+	options imds.Options
+}
+
+func (i instanceRole) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	fresh := ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = imds.New(i.options) })
+	return fresh.Retrieve(ctx)
 }
 
 func optional(s string) *string {
