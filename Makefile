@@ -61,6 +61,9 @@ dist: ## what is released: deb, rpm and tar.gz for both architectures, SBOM, che
 dist-check: ## the same, twice, and not a byte may differ
 	@$(GO) run ./packaging/dist -version "$(VERSION)" -o dist -twice
 
+faults: whoami ## everything under the notebook fails, in turn (some trials need root)
+	@$(GO) run ./internal/lab/faults -bin bin
+
 hello: build
 	@$(BUILD) -o bin/hello ./internal/lab/bench/hello
 

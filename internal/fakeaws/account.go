@@ -71,6 +71,7 @@ type Account struct {
 
 	scope     resource.Scope
 	lifetime  time.Duration // of base sessions
+	hour      time.Duration // that a session from AssumeRole lives for each of its hours
 	rotate    time.Duration // before their end
 	trailDir  string
 	quota     int // STS calls a second; 0 = unlimited
@@ -104,6 +105,7 @@ func New(cfg Config) (*Account, error) {
 	a := &Account{
 		scope:     resource.Scope{Partition: s.Partition, Region: s.Region, Account: s.AccountID},
 		lifetime:  time.Duration(s.BaseSession.Lifetime),
+		hour:      time.Duration(s.HourLasts),
 		rotate:    time.Duration(s.BaseSession.RotateBefore),
 		trailDir:  cfg.TrailDir,
 		quota:     s.STSRequestsPerSecond,

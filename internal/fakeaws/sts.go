@@ -101,7 +101,7 @@ func (x *exchange) assumeRole() (answer, *wire.Error) {
 		return answer{}, failure
 	}
 	s := x.directory.Issue(directory.Grant{
-		Role: role, Name: p.SessionName, SourceIdentity: d.SourceIdentity, Issued: x.now, Lifetime: lifetime,
+		Role: role, Name: p.SessionName, SourceIdentity: d.SourceIdentity, Issued: x.now, Lifetime: time.Duration(lifetime.Hours() * float64(x.hour)),
 		Tags: tags, TransitiveTags: transitive, Policies: policies,
 	})
 	return x.assumed(p, role, s), nil

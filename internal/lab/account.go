@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // daemonApp is how the daemon's own calls are told from others in the trail.
@@ -130,4 +131,39 @@ func (a *Account) Secrets(ctx context.Context) ([]string, error) {
 	}
 	var secrets []string
 	return secrets, json.Unmarshal(data, &secrets)
+}
+
+// Fault is a way in which the account misbehaves; see package fault for its
+// services, kinds and fields.
+type Fault struct {
+	Service  string `json:"service"`
+	Kind     string `json:"kind"`
+	Count    int    `json:"count,omitempty"`
+	Duration string `json:"duration,omitempty"`
+	Status   int    `json:"status,omitempty"`
+	Body     string `json:"body,omitempty"`
+}
+
+// Misbehave switches faults on.
+func (a *Account) Misbehave(ctx context.Context, faults ...Fault) error {
+	_, err := a.call(ctx, http.MethodPut, "/faults", faults)
+	return err
+}
+
+// Behave switches all faults off.
+func (a *Account) Behave(ctx context.Context) error {
+	_, err := a.call(ctx, http.MethodDelete, "/faults", nil)
+	return err
+}
+
+// ChangeBaseSessions rotates, expires or revokes what SageMaker has handed out.
+func (a *Account) ChangeBaseSessions(ctx context.Context, how string) error {
+	_, err := a.call(ctx, http.MethodPost, "/base-sessions/"+how, nil)
+	return err
+}
+
+// SetClock moves AWS's clock, which looks to the notebook like a step of its own.
+func (a *Account) SetClock(ctx context.Context, offset time.Duration) error {
+	_, err := a.call(ctx, http.MethodPut, "/clock", map[string]string{"offset": offset.String()})
+	return err
 }

@@ -98,6 +98,9 @@ func (l *Lab) Start(ctx context.Context, name string, env []string, args ...stri
 // PID is the process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
 // Stop ends the process by SIGTERM, and by SIGKILL if it does not listen.
 // Ending by these signals is not an error; any other failure is.
 func (p *Process) Stop() error {

@@ -45,6 +45,9 @@ type Scenario struct {
 	// STSRequestsPerSecond is the quota of STS calls, 600 in a real account;
 	// more are throttled. Default 0: no limit.
 	STSRequestsPerSecond int `json:"sts_requests_per_second,omitempty"`
+	// HourLasts is how long each hour of a session from AssumeRole lasts, for
+	// trials that cannot wait for one to end. Default 1h.
+	HourLasts Duration `json:"hour_lasts,omitempty"`
 }
 
 // BaseSession describes the sessions that SageMaker hands to notebooks and

@@ -16,6 +16,7 @@ func (s Scenario) WithDefaults() Scenario {
 	s.Region = cmp.Or(s.Region, "us-east-1")
 	s.Partition = cmp.Or(s.Partition, "aws")
 	s.BaseSession.Lifetime = cmp.Or(s.BaseSession.Lifetime, Duration(6*time.Hour))
+	s.HourLasts = cmp.Or(s.HourLasts, Duration(time.Hour))
 	s.BaseSession.RotateBefore = cmp.Or(s.BaseSession.RotateBefore, s.BaseSession.Lifetime/6)
 	s.Roles = slices.Clone(s.Roles)
 	for i := range s.Roles {
@@ -72,6 +73,7 @@ func (s Scenario) Validate() error {
 	c.that(accountPattern.MatchString(s.AccountID), "account_id %q is not 12 digits", s.AccountID)
 	c.that(regionPattern.MatchString(s.Region), "region %q is not a region name", s.Region)
 	c.that(partitionPattern.MatchString(s.Partition), "partition %q is not a partition name", s.Partition)
+	c.that(s.HourLasts > 0 && s.HourLasts <= Duration(time.Hour), "hour_lasts must be positive and at most 1h")
 	c.that(s.BaseSession.Lifetime > 0, "base_session.lifetime must be positive")
 	c.that(s.BaseSession.RotateBefore > 0 && s.BaseSession.RotateBefore < s.BaseSession.Lifetime,
 		"base_session.rotate_before must lie between 0 and the lifetime %v", time.Duration(s.BaseSession.Lifetime))

@@ -1,6 +1,7 @@
 // Command whoami asks AWS who is calling, through the Go SDK's default chain
 // and nothing else: it stands for any program in a notebook. It prints the
-// caller's ARN.
+// caller's ARN. With the name of a notebook instance it describes that instead,
+// which is a call that does without STS, and prints its status.
 package main
 
 import (
@@ -11,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/sagemaker"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
@@ -27,6 +29,14 @@ func run() error {
 	cfg, err := config.LoadDefaultConfig(ctx)
 	if err != nil {
 		return err
+	}
+	if len(os.Args) > 1 {
+		out, err := sagemaker.NewFromConfig(cfg).DescribeNotebookInstance(ctx, &sagemaker.DescribeNotebookInstanceInput{NotebookInstanceName: &os.Args[1]})
+		if err != nil {
+			return err
+		}
+		fmt.Println(out.NotebookInstanceStatus)
+		return nil
 	}
 	out, err := sts.NewFromConfig(cfg).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
 	if err != nil {
