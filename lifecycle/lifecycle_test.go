@@ -294,7 +294,10 @@ func TestStudio(t *testing.T) {
 			if session := statField(t, supervisor, 6); session != fmt.Sprint(supervisor) {
 				t.Errorf("the supervisor is in session %s", session)
 			}
+			path := m.env["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"]
+			delete(m.env, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") // as in a terminal
 			m.start(source(t, lifecycle.Studio)).want(t, 0, "this package is installed and running", "made as bob")
+			m.env["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"] = path
 			if again := m.pid("bin/nbidentityd\x00run"); again != daemon {
 				t.Errorf("a second run of the script replaced daemon %d by %d", daemon, again)
 			}

@@ -161,9 +161,8 @@ install_package() {
   fi
   run 10 settings nbidentityd run -check || fail "installed, but not started"
   run 30 systemctl systemctl daemon-reload
-  run 60 "nbidentityd install" nbidentityd install || say "some of the notebook's configuration could not be written; the daemon tries again"
-  jupyter=0
-  systemctl is-active --quiet nbidentityd.service || ! systemctl is-active --quiet jupyter-server.service || jupyter=1
+  # Jupyter hands a new environment to its kernels only when it starts anew.
+  run 60 "nbidentityd install" nbidentityd install -restart-jupyter || say "some of the notebook's configuration could not be written; the daemon tries again"
   run 30 systemctl systemctl enable nbidentityd.socket nbidentityd.service
   run 30 systemctl systemctl start nbidentityd.socket
   if ! run 60 systemctl systemctl restart nbidentityd.service; then
@@ -172,8 +171,6 @@ install_package() {
     fail "installed, but systemd does not start it: systemctl status nbidentityd.service"
   fi
   say "installed: $(nbidentityd version)"
-  # Jupyter hands the new environment to its kernels only when it starts anew.
-  [ "$jupyter" = 0 ] || systemctl --no-block restart jupyter-server.service
 }
 
 main

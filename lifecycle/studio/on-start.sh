@@ -150,8 +150,10 @@ work() {
   code=0
   (report "$dir/bin/nbidentity" --socket "$dir/nbidentityd.sock") || code=1
   # Only now: where the daemon steps aside, nothing is to be written.
-  [ -e "$dir/aside" ] || run 60 "nbidentityd install" "$dir/bin/nbidentityd" install -settings "$dir/nbidentityd.toml" ||
+  [ ! -e "$dir/aside" ] || return "$code"
+  run 60 "nbidentityd install" "$dir/bin/nbidentityd" install -settings "$dir/nbidentityd.toml" ||
     say "some of the app's configuration could not be written; the daemon tries again"
+  sed -n '/not written/s|^|nbidentityd: |p' "$dir/output"
   return "$code"
 }
 
@@ -161,8 +163,8 @@ work() {
 settings() {
   state=$HOME/.local/state/nbidentityd
   if ! (umask 077 && mkdir -p "$state" && [ -w "$state" ]) 2>/dev/null; then state=$dir/state; fi
-  # sudo, cron and a terminal of another kind lose the variable: so it is kept.
-  path=${AWS_CONTAINER_CREDENTIALS_RELATIVE_URI:-}
+  # sudo, cron and terminals have lost the variable: so it is kept.
+  path=${AWS_CONTAINER_CREDENTIALS_RELATIVE_URI:-$(sed -n 's/^endpoints.container_path = "\(.*\)"$/\1/p' "$dir/nbidentityd.toml" 2>/dev/null)}
   faces='faces.imds_port = 0
 faces.container_port = 9370'
   case $NBIDENTITY_SETTINGS in *faces.*) faces= ;; esac
