@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -138,10 +139,29 @@ func yamlNode(v any) (*yaml.Node, error) {
 func yamlText(s string) *yaml.Node {
 	n := new(yaml.Node)
 	n.SetString(s)
-	if !plain(s) {
+	switch {
+	case plain(s):
+	case lines(s):
+		n.Style = yaml.LiteralStyle
+	default:
 		n.Style = yaml.DoubleQuotedStyle
 	}
 	return n
+}
+
+// lines reports whether s is text over several lines, such as a script, that a
+// block holds as it is: it ends with one newline, and no space can be lost.
+func lines(s string) bool {
+	text, ended := strings.CutSuffix(s, "\n")
+	if !ended || !strings.Contains(text, "\n") || strings.HasPrefix(text, " ") {
+		return false
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		if strings.HasSuffix(line, " ") || strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) {
+			return false
+		}
+	}
+	return !strings.HasSuffix(text, "\n")
 }
 
 // plain reports whether s begins with a letter, has only characters that mean
