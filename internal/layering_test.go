@@ -57,6 +57,7 @@ var edges = map[string][]string{
 	"internal/iampolicy/rendering":    {"internal/iampolicy", "internal/iampolicy/ordered"},
 	"internal/trail/athena":           {"internal/lazyregexp", "internal/trail"},
 	"lifecycle":                       {},
+	"packaging/fleet":                 {},
 }
 
 // exempt are the trees that stand outside the daemon: the stand-in for AWS and

@@ -64,11 +64,11 @@ func Script(s Surface, c Choices) (string, error) {
 		{"PACKAGE", c.Package}, {"SHA256", c.SHA256}, {"S3_ENDPOINT", c.S3Endpoint}, {"SETTINGS", c.Settings},
 	} {
 		if v.value != "" {
-			fmt.Fprintf(&set, "NBIDENTITY_%s=%s\n", v.name, quote(v.value))
+			fmt.Fprintf(&set, "NBIDENTITY_%s=%s #\n", v.name, quote(v.value)) // # for CRLF
 		}
 	}
 	if c.FailClosed {
-		set.WriteString("NBIDENTITY_FAIL_CLOSED=1\n")
+		set.WriteString("NBIDENTITY_FAIL_CLOSED=1 #\n")
 	}
 	first, rest, _ := strings.Cut(text, "\n")
 	text = first + "\n" + set.String() + rest

@@ -62,6 +62,7 @@ func TestChoices(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.start(script).want(t, 1, "there is no package /no/such'package.rpm")
+	m.start(strings.ReplaceAll(script, "\n", "\r\n")).want(t, 1, "this script has Windows line ends")
 	_, err = lifecycle.Script(lifecycle.Studio, lifecycle.Choices{Package: "s3://b/k"})
 	if err == nil {
 		t.Error("a package in S3 without a checksum was accepted")

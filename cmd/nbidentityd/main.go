@@ -7,6 +7,8 @@
 //	                       environment of their kernels and terminals
 //	nbidentityd uninstall  restore what install and the daemon have changed
 //	nbidentityd policy     write the IAM documents, proved before they are printed
+//	nbidentityd fleet      write them with the lifecycle configuration and the
+//	                       package's bucket in one template
 //	nbidentityd who        say who made which AWS calls, from CloudTrail records
 //	nbidentityd version    print the version
 //
@@ -51,6 +53,7 @@ func commands() []command {
 		{"install", "write ~/.aws/config of the notebook's users and their kernels' environment", runInstall},
 		{"uninstall", "restore what install and the daemon have changed, byte for byte", runUninstall},
 		{"policy", "write the IAM documents, proved before they are printed", runPolicy},
+		{"fleet", "write them with lifecycle configuration and package bucket in one template", runFleet},
 		{"who", "say who made which AWS calls, from CloudTrail records", runWho},
 		{"version", "print the version", runVersion},
 	}

@@ -22,36 +22,11 @@ type policyFlags struct {
 
 // runPolicy writes the IAM documents of a mode, or what they allow and deny.
 func runPolicy(_ context.Context, p program, args []string) error {
-	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
-		p.policyUsage()
-		if len(args) > 0 && slices.Contains([]string{"-h", "-help", "--help"}, args[0]) {
-			return flag.ErrHelp
-		}
-		return errUsage
-	}
 	var f policyFlags
-	f.Mode = iampolicy.Mode(args[0])
-	if !slices.ContainsFunc(iampolicy.Modes(), func(m struct{ Mode, Summary string }) bool { return m.Mode == args[0] }) {
-		fmt.Fprintf(p.stderr, "nbidentityd policy: there is no mode %q\n", args[0])
-		p.policyUsage()
-		return errUsage
-	}
-	if err := p.flags("policy "+args[0], args[1:], f.define); err != nil {
+	if err := f.parse(p, "policy", args, f.define); err != nil {
 		return err
 	}
-	var err error
-	if f.Template, err = identity.ParseTemplate(f.template); err != nil {
-		return fmt.Errorf("template: %w", err)
-	}
-	f.Kind = identity.Kind(f.kind)
-	if f.namesFile != "" {
-		names, err := readNames(f.namesFile)
-		if err != nil {
-			return err
-		}
-		f.Names = append(f.Names, names...)
-	}
-	set, err := iampolicy.Generate(f.Options)
+	set, err := f.generate()
 	if err != nil {
 		return err
 	}
@@ -61,12 +36,47 @@ func runPolicy(_ context.Context, p program, args []string) error {
 	return rendering.Write(p.stdout, set, rendering.Format(f.format))
 }
 
-func (p program) policyUsage() {
-	fmt.Fprintln(p.stderr, "usage: nbidentityd policy MODE [flags]")
+// parse reads a mode and its flags.
+func (f *policyFlags) parse(p program, command string, args []string, define func(*flag.FlagSet)) error {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		p.policyUsage(command)
+		if len(args) > 0 && slices.Contains([]string{"-h", "-help", "--help"}, args[0]) {
+			return flag.ErrHelp
+		}
+		return errUsage
+	}
+	f.Mode = iampolicy.Mode(args[0])
+	if !slices.ContainsFunc(iampolicy.Modes(), func(m struct{ Mode, Summary string }) bool { return m.Mode == args[0] }) {
+		fmt.Fprintf(p.stderr, "nbidentityd %s: there is no mode %q\n", command, args[0])
+		p.policyUsage(command)
+		return errUsage
+	}
+	return p.flags(command+" "+args[0], args[1:], define)
+}
+
+// generate makes and proves the documents.
+func (f *policyFlags) generate() (*iampolicy.Set, error) {
+	var err error
+	if f.Template, err = identity.ParseTemplate(f.template); err != nil {
+		return nil, fmt.Errorf("template: %w", err)
+	}
+	f.Kind = identity.Kind(f.kind)
+	if f.namesFile != "" {
+		names, err := readNames(f.namesFile)
+		if err != nil {
+			return nil, err
+		}
+		f.Names = append(f.Names, names...)
+	}
+	return iampolicy.Generate(f.Options)
+}
+
+func (p program) policyUsage(command string) {
+	fmt.Fprintf(p.stderr, "usage: nbidentityd %s MODE [flags]\n", command)
 	for _, m := range iampolicy.Modes() {
 		fmt.Fprintf(p.stderr, "  %-18s  %s\n", m.Mode, m.Summary)
 	}
-	fmt.Fprintln(p.stderr, "nbidentityd policy MODE -h lists the flags.")
+	fmt.Fprintf(p.stderr, "nbidentityd %s MODE -h lists the flags.\n", command)
 }
 
 func (f *policyFlags) define(fs *flag.FlagSet) {

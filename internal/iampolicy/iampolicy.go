@@ -80,8 +80,11 @@ type Set struct {
 	DomainID                   string // may be empty
 	Switch                     bool   // ExecutionRoleIdentityConfig of the domain is to be turned on
 	Profiles                   []Profile
-	Notes                      []string // paragraphs that the administrator must know
-	Rows                       []proof.Row
+	// DaemonRole is role.arn of the daemon's settings; empty where the daemon
+	// assumes the execution role itself.
+	DaemonRole string
+	Notes      []string // paragraphs that the administrator must know
+	Rows       []proof.Row
 
 	world proof.World
 	cases []proof.Case

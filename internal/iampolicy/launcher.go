@@ -16,6 +16,7 @@ func (b *builder) launcher() {
 		{sid: "DenyPassingLaunchers", effect: "Deny", actions: []string{"iam:PassRole"}, resources: []string{launchers}},
 		denyOtherNotebooks()}
 	b.jobGuard = guard
+	b.set.DaemonRole = work.String()
 	b.set.Summary = fmt.Sprintf("%d launcher roles, one for each notebook instance, take their tagged name in role %s", len(b.names), work.Name)
 	if len(b.jobRoles) == 0 {
 		jobs := identity.RoleARN{Partition: b.partition, Account: b.account, Path: "/", Name: work.Name + "-jobs"}
@@ -52,7 +53,7 @@ func (b *builder) launcher() {
 		use(job, "iam:TagRole", b.made(b.names[0]).String()), use(job, "iam:CreateRole", b.iamARN("role"+b.path+"new")),
 		use(job, "iam:PassRole", b.made(b.names[0]).String(), "iam:PassedToService", sageMaker), use(job, "sagemaker:CreatePresignedNotebookInstanceUrl", "*"))
 	b.note("Give each notebook instance its launcher: aws sagemaker update-notebook-instance --notebook-instance-name NAME --role-arn arn:%s:iam::%s:role%s%sNAME, while it is stopped; and the daemon the work role: arn = %q under [role] in its settings.",
-		b.partition, b.account, b.path, b.prefix, work.String())
+		b.partition, b.account, b.path, b.prefix, b.set.DaemonRole)
 	b.note("The tag %s of a launcher is the name. Whoever may tag roles under %s (iam:TagRole, iam:UntagRole), make roles there, pass them or change a notebook's role (sagemaker:UpdateNotebookInstance) decides who is who: keep that to administrators. The work role is denied it.", b.tag, b.path)
 	b.note("The launchers' permissions are all that root's own scripts on a notebook have. get_execution_role() of the SageMaker SDK returns the launcher, which cannot run jobs: pass %s.", strings.Join(jobs, " or "))
 }

@@ -327,7 +327,8 @@ func (b *builder) addVariants() {
 }
 
 func (b *builder) profileNotes(shared identity.RoleARN) {
-	b.note("Settings of the daemon: under [role], arn = %q. Session tags there are optional: each role carries its tags; if they are sent, they must have the role's values.", strings.Replace(b.made(name{name: "{name}"}).String(), b.account, "{account}", 1))
+	b.set.DaemonRole = strings.Replace(b.made(name{name: "{name}"}).String(), b.account, "{account}", 1)
+	b.note("Settings of the daemon: under [role], arn = %q. Session tags there are optional: each role carries its tags; if they are sent, they must have the role's values.", b.set.DaemonRole)
 	b.note("The published layout for Lake Formation attaches Deny sts:AssumeRole on every role to the profiles' roles. On the role that the daemon begins with, %s, it denies the daemon as well, and nothing is named. These documents cut the smallest hole: %s may assume roles called %s* and no other. Through that hole any base session can take any profile's role and name, unless the domain sets source identities (option propagated).", shared.Name, shared.Name, b.prefix)
 	b.note("The published Deny does not close what it seems to: it says nothing of iam:PassRole, which the same policy allows on every role, so a profile can give another profile's role to a job and work there as the other; and its sagemaker:AddTags on every resource lets people move the %s tag. Both are denied here.", studioUserTag)
 	b.note("In Lake Formation, grant tables and columns to the roles %s{name}. Tag each user profile with %s, and attach nbidentity-studio-user-%s to the people, whose own tag %s comes from the identity provider.", b.prefix, studioUserTag, shared.Name, studioUserTag)

@@ -2,6 +2,7 @@ package rendering
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/nbidentityd/nbidentityd/internal/iampolicy"
@@ -19,8 +20,8 @@ const (
 	hasWork       = "HasWorkPolicies"
 )
 
-// cloudFormation writes a template.
-func cloudFormation(s *iampolicy.Set, f Format) ([]byte, error) {
+// cloudFormation writes a template; fleet may be nil.
+func cloudFormation(s *iampolicy.Set, f Format, fleet *Fleet) ([]byte, error) {
 	ids := newIdentifiers("")
 	logical := map[string]string{} // role name → logical id
 	var resources ordered.Object
@@ -33,13 +34,14 @@ func cloudFormation(s *iampolicy.Set, f Format) ([]byte, error) {
 	for _, m := range s.Managed {
 		resources = append(resources, ordered.Member{Name: ids.of("Policy" + m.Name), Value: cfnManaged(m, logical)})
 	}
+	resources = append(resources, fleet.cloudFormation(s, ids)...)
 	if len(resources) > maxResources {
 		return nil, fmt.Errorf("%d resources, CloudFormation takes %d in a template: make a template for each part of the names", len(resources), maxResources)
 	}
 	t := ordered.Object{{Name: "AWSTemplateFormatVersion", Value: "2010-09-09"},
-		{Name: "Description", Value: "IAM documents for nbidentityd, mode " + string(s.Mode)}}
-	notes := append([]string{cfnDeploy(s)}, s.Notes...)
-	notes = append(notes, commandNotes(s)...)
+		{Name: "Description", Value: fleet.title() + " for nbidentityd, mode " + string(s.Mode)}}
+	deploy := append([]string{cfnDeploy(s, fleet)}, fleet.steps(s, f)...)
+	notes := slices.Concat(deploy, s.Notes, commandNotes(s))
 	if f == CloudFormationJSON { // which has no comments
 		t = append(t, ordered.Member{Name: "Metadata", Value: ordered.Object{{Name: "nbidentityd", Value: ordered.Object{
 			{Name: "Summary", Value: s.Summary}, {Name: "Notes", Value: notes}}}}})
@@ -57,7 +59,7 @@ func cloudFormation(s *iampolicy.Set, f Format) ([]byte, error) {
 		return nil, err
 	}
 	if f == CloudFormationYAML {
-		text = append([]byte(comment(s, append([]string{cfnDeploy(s)}, commandNotes(s)...)...)), text...)
+		text = append([]byte(comment(s, fleet, append(deploy, commandNotes(s)...)...)), text...)
 	}
 	if len(text) > maxBody {
 		return nil, fmt.Errorf("%d bytes, CloudFormation takes %d: make a template for each part of the names", len(text), maxBody)
@@ -72,10 +74,13 @@ func commandNotes(s *iampolicy.Set) []string {
 	return nil
 }
 
-func cfnDeploy(s *iampolicy.Set) string {
+func cfnDeploy(s *iampolicy.Set, fleet *Fleet) string {
 	text := "Deploy with the capability CAPABILITY_NAMED_IAM in account " + s.Account + "."
 	if names := existing(s); len(names) > 0 {
 		text += " Roles that exist (" + strings.Join(names, ", ") + ") must come into the stack by a change set of type IMPORT; a stack that is deleted leaves them."
+		if fleet != nil {
+			text += " An import takes no new resources: import them with the template of nbidentityd policy, then update that stack with this one."
+		}
 	}
 	return text
 }

@@ -9,13 +9,15 @@
 //
 // A role that exists is the administrator's: templates take it over (import)
 // and never delete it, and the shell script keeps a copy of the trust policy
-// that it replaces.
+// that it replaces. A fleet adds, in templates only, how the daemon comes onto the
+// notebooks; the documents stay the same.
 package rendering
 
 import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/nbidentityd/nbidentityd/internal/iampolicy"
@@ -40,16 +42,27 @@ func Formats() []Format {
 }
 
 // Write writes the set.
-func Write(w io.Writer, s *iampolicy.Set, f Format) error {
+func Write(w io.Writer, s *iampolicy.Set, f Format) error { return write(w, s, f, nil) }
+
+// WriteFleet writes the set together with how the daemon comes onto the
+// notebooks. Only templates can hold both.
+func WriteFleet(w io.Writer, s *iampolicy.Set, f Format, fleet Fleet) error {
+	if !slices.Contains(FleetFormats(), f) {
+		return fmt.Errorf("format %q cannot hold a fleet: use one of %v", f, FleetFormats())
+	}
+	return write(w, s, f, &fleet)
+}
+
+func write(w io.Writer, s *iampolicy.Set, f Format, fleet *Fleet) error {
 	var text []byte
 	var err error
 	switch f {
 	case JSON:
 		text, err = ordered.JSON(plain(s))
 	case CloudFormationJSON, CloudFormationYAML:
-		text, err = cloudFormation(s, f)
+		text, err = cloudFormation(s, f, fleet)
 	case Terraform:
-		text, err = terraform(s)
+		text, err = terraform(s, fleet)
 	case CLI:
 		text, err = script(s)
 	default:
@@ -63,11 +76,11 @@ func Write(w io.Writer, s *iampolicy.Set, f Format) error {
 }
 
 // comment is the head of a file in a language whose comments begin with #.
-func comment(s *iampolicy.Set, more ...string) string {
+func comment(s *iampolicy.Set, fleet *Fleet, more ...string) string {
 	var b strings.Builder
 	paragraphs := append([]string{
-		fmt.Sprintf("IAM documents for nbidentityd, mode %s: %s.", s.Mode, s.Summary),
-		"nbidentityd policy " + string(s.Mode) + " -explain, with the same flags, prints what they allow and deny.",
+		fmt.Sprintf("%s for nbidentityd, mode %s: %s.", fleet.title(), s.Mode, s.Summary),
+		"nbidentityd " + fleet.command() + " " + string(s.Mode) + " -explain, with the same flags, prints what they allow and deny.",
 	}, more...)
 	for _, p := range append(paragraphs, s.Notes...) {
 		b.WriteString(iampolicy.Wrap(p, "# ", "# ") + "\n#\n")

@@ -120,7 +120,7 @@ func script(s *iampolicy.Set) ([]byte, error) {
 			break
 		}
 	}
-	sh.b.WriteString("#!/bin/sh\n" + comment(s, more...) + "\n" + scriptHead)
+	sh.b.WriteString("#!/bin/sh\n" + comment(s, nil, more...) + "\n" + scriptHead)
 	fmt.Fprintf(&sh.b, "account=%s\n", s.Account)
 	sh.arguments(s, usage)
 	sh.b.WriteString(accountCheck)

@@ -2,14 +2,15 @@ package rendering
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/nbidentityd/nbidentityd/internal/iampolicy"
 	"github.com/nbidentityd/nbidentityd/internal/iampolicy/ordered"
 )
 
-// terraform writes a module of one file.
-func terraform(s *iampolicy.Set) ([]byte, error) {
+// terraform writes a module of one file; fleet may be nil.
+func terraform(s *iampolicy.Set, fleet *Fleet) ([]byte, error) {
 	t := &module{ids: newIdentifiers("_"), roles: map[string]string{}}
 	works := false
 	for _, r := range s.Roles {
@@ -19,7 +20,7 @@ func terraform(s *iampolicy.Set) ([]byte, error) {
 	if len(existing(s)) > 0 {
 		deploy += " Roles that exist are imported: the plan shows what changes on them. terraform destroy refuses to delete them; use terraform state rm."
 	}
-	t.b.WriteString(comment(s, append([]string{deploy}, commandNotes(s)...)...))
+	t.b.WriteString(comment(s, fleet, slices.Concat([]string{deploy}, fleet.steps(s, Terraform), commandNotes(s))...))
 	t.b.WriteString("\nterraform {\n  required_version = \">= 1.5\"\n  required_providers {\n    aws = {\n      source  = \"hashicorp/aws\"\n      version = \">= 5.0\"\n    }\n  }\n}\n")
 	if works {
 		t.b.WriteString("\nvariable \"work_policy_arns\" {\n  description = \"ARNs of managed policies with the permissions for people's work, attached to every role under which they work\"\n  type        = list(string)\n  default     = []\n}\n")
@@ -30,6 +31,7 @@ func terraform(s *iampolicy.Set) ([]byte, error) {
 	for _, m := range s.Managed {
 		t.managed(m)
 	}
+	fleet.terraform(s, t)
 	return []byte(t.b.String()), t.err
 }
 

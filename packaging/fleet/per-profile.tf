@@ -1,0 +1,856 @@
+# Package bucket, lifecycle configuration and IAM documents for nbidentityd,
+# mode per-profile: 2 profiles share role AmazonSageMaker-ExecutionRole, from
+# which each takes its own role SageMakerStudioExecutionRole_{name}.
+#
+# nbidentityd fleet per-profile -explain, with the same flags, prints what
+# they allow and deny.
+#
+# Deploy in account 111122223333. Roles that exist are imported: the plan
+# shows what changes on them. terraform destroy refuses to delete them; use
+# terraform state rm.
+#
+# Then make it the domain's, in DefaultUserSettings and DefaultSpaceSettings
+# (aws sagemaker update-domain; send the app settings that are there along,
+# aws sagemaker describe-domain shows them):
+# JupyterLabAppSettings.BuiltInLifecycleConfigArn =
+# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-jupyterlab-1c2c6800effd5f1de077e994;
+# CodeEditorAppSettings.BuiltInLifecycleConfigArn =
+# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-codeeditor-1c2c6800effd5f1de077e994
+#
+# This file does not do: aws sagemaker add-tags --region us-east-1
+# --resource-arn "$(aws sagemaker describe-user-profile --region us-east-1
+# --domain-id DOMAIN --user-profile-name alice --query UserProfileArn --output
+# text)" --tags '[{"Key":"studiouserid","Value":"alice"}]' ; aws sagemaker
+# add-tags --region us-east-1 --resource-arn "$(aws sagemaker
+# describe-user-profile --region us-east-1 --domain-id DOMAIN
+# --user-profile-name bob --query UserProfileArn --output text)" --tags
+# '[{"Key":"studiouserid","Value":"bob"}]'
+#
+# Settings of the daemon: under [role], arn =
+# "arn:aws:iam::{account}:role/SageMakerStudioExecutionRole_{name}". Session
+# tags there are optional: each role carries its tags; if they are sent, they
+# must have the role's values.
+#
+# The published layout for Lake Formation attaches Deny sts:AssumeRole on
+# every role to the profiles' roles. On the role that the daemon begins with,
+# AmazonSageMaker-ExecutionRole, it denies the daemon as well, and nothing is
+# named. These documents cut the smallest hole: AmazonSageMaker-ExecutionRole
+# may assume roles called SageMakerStudioExecutionRole_* and no other. Through
+# that hole any base session can take any profile's role and name, unless the
+# domain sets source identities (option propagated).
+#
+# The published Deny does not close what it seems to: it says nothing of
+# iam:PassRole, which the same policy allows on every role, so a profile can
+# give another profile's role to a job and work there as the other; and its
+# sagemaker:AddTags on every resource lets people move the studiouserid tag.
+# Both are denied here.
+#
+# In Lake Formation, grant tables and columns to the roles
+# SageMakerStudioExecutionRole_{name}. Tag each user profile with
+# studiouserid, and attach
+# nbidentity-studio-user-AmazonSageMaker-ExecutionRole to the people, whose
+# own tag studiouserid comes from the identity provider.
+#
+# The policies named nbidentity-guard deny the ways around the names: to
+# sessions of administrators that work under these roles as well. PassRole to
+# SageMaker is left for the roles of these documents only in the modes
+# per-notebook and per-profile: name every role that jobs use.
+#
+# The trust policy of each role that exists (AmazonSageMaker-ExecutionRole) is
+# replaced as a whole. Other statements that it has today (for Glue, Lambda,
+# people, …) must be added again; the statement for sagemaker.amazonaws.com
+# must keep both actions.
+#
+# Every role that a named session passes to a SageMaker job, or assumes
+# itself, must allow sts:SetSourceIdentity beside sts:AssumeRole in its trust
+# policy, or the call fails with AccessDenied or ValidationError: job roles
+# (principal sagemaker.amazonaws.com), pipeline roles, roles of other
+# accounts; for roles that notebooks assume, also in the notebooks' own
+# policies. Name job roles with the job-role option and they are included
+# here.
+#
+# Amazon EMR: the cluster's security configuration needs
+# "PropagateSourceIdentity": true under
+# AuthorizationConfiguration.IAMConfiguration.ApplicationScopedIAMRoleConfiguration,
+# and the runtime role's trust policy must allow the cluster's instance
+# profile role sts:SetSourceIdentity beside sts:AssumeRole and sts:TagSession.
+#
+# Policies and reports that look for the session name SageMaker (aws:userid
+# like *:SageMaker) no longer match named sessions.
+
+terraform {
+  required_version = ">= 1.5"
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.0"
+    }
+  }
+}
+
+variable "work_policy_arns" {
+  description = "ARNs of managed policies with the permissions for people's work, attached to every role under which they work"
+  type        = list(string)
+  default     = []
+}
+
+import {
+  to = aws_iam_role.amazonsagemaker_executionrole
+  id = "AmazonSageMaker-ExecutionRole"
+}
+
+resource "aws_iam_role" "amazonsagemaker_executionrole" {
+  name = "AmazonSageMaker-ExecutionRole"
+  path = "/service-role/"
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid    = "SageMaker"
+        Effect = "Allow"
+        Principal = {
+          Service = "sagemaker.amazonaws.com"
+        }
+        Action = ["sts:AssumeRole", "sts:SetSourceIdentity"]
+      },
+    ]
+  })
+
+  lifecycle {
+    prevent_destroy = true
+    ignore_changes  = [description, max_session_duration, permissions_boundary, tags, tags_all]
+  }
+}
+
+resource "aws_iam_role_policy" "amazonsagemaker_executionrole_nbidentity" {
+  name = "nbidentity"
+  role = aws_iam_role.amazonsagemaker_executionrole.name
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid      = "ProfileRoles"
+        Effect   = "Allow"
+        Action   = ["sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession"]
+        Resource = "arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_*"
+      },
+      {
+        Sid    = "NbIdentityDiscover"
+        Effect = "Allow"
+        Action = [
+          "sagemaker:DescribeDomain",
+          "sagemaker:DescribeNotebookInstance",
+          "sagemaker:DescribeSpace",
+          "sagemaker:DescribeUserProfile",
+        ]
+        Resource = [
+          "arn:aws:sagemaker:us-east-1:111122223333:domain/*",
+          "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/*",
+          "arn:aws:sagemaker:us-east-1:111122223333:space/*",
+          "arn:aws:sagemaker:us-east-1:111122223333:user-profile/*",
+        ]
+      },
+      {
+        Sid      = "NbIdentityPackage"
+        Effect   = "Allow"
+        Action   = "s3:GetObject"
+        Resource = "arn:aws:s3:::example-bucket/nbidentityd/*"
+      },
+    ]
+  })
+}
+
+resource "aws_iam_role_policy" "amazonsagemaker_executionrole_nbidentity_guard" {
+  name = "nbidentity-guard"
+  role = aws_iam_role.amazonsagemaker_executionrole.name
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid         = "DenyAssumingOtherRoles"
+        Effect      = "Deny"
+        Action      = "sts:AssumeRole"
+        NotResource = "arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_*"
+      },
+      {
+        Sid      = "DenyPassingProfileRoles"
+        Effect   = "Deny"
+        Action   = "iam:PassRole"
+        Resource = "arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_*"
+      },
+      {
+        Sid    = "DenyEditingRoles"
+        Effect = "Deny"
+        Action = [
+          "iam:AttachRolePolicy",
+          "iam:CreateRole",
+          "iam:DeleteRole",
+          "iam:DeleteRolePolicy",
+          "iam:DetachRolePolicy",
+          "iam:PutRolePolicy",
+          "iam:TagRole",
+          "iam:UntagRole",
+          "iam:UpdateAssumeRolePolicy",
+        ]
+        Resource = [
+          "arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_*",
+          "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole",
+        ]
+      },
+      {
+        Sid    = "DenyEditingDomain"
+        Effect = "Deny"
+        Action = [
+          "sagemaker:CreateUserProfile",
+          "sagemaker:DeleteUserProfile",
+          "sagemaker:UpdateDomain",
+          "sagemaker:UpdateUserProfile",
+        ]
+        Resource = "*"
+      },
+      {
+        Sid      = "DenyRetaggingProfiles"
+        Effect   = "Deny"
+        Action   = ["sagemaker:AddTags", "sagemaker:DeleteTags"]
+        Resource = "arn:aws:sagemaker:us-east-1:111122223333:user-profile/*"
+      },
+    ]
+  })
+}
+
+resource "aws_iam_role_policy_attachment" "amazonsagemaker_executionrole_work" {
+  for_each   = toset(var.work_policy_arns)
+  role       = aws_iam_role.amazonsagemaker_executionrole.name
+  policy_arn = each.value
+}
+
+resource "aws_iam_role" "sagemakerstudioexecutionrole_alice" {
+  name        = "SageMakerStudioExecutionRole_alice"
+  path        = "/"
+  description = "Role of user profile alice"
+
+  tags = {
+    userprofilename = "alice"
+    studiouserid    = "alice"
+  }
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid    = "SageMaker"
+        Effect = "Allow"
+        Principal = {
+          Service = "sagemaker.amazonaws.com"
+        }
+        Action = ["sts:AssumeRole", "sts:SetSourceIdentity"]
+      },
+      {
+        Sid    = "NbIdentityAssume"
+        Effect = "Allow"
+        Principal = {
+          AWS = "arn:aws:iam::111122223333:root"
+        }
+        Action = "sts:AssumeRole"
+        Condition = {
+          ArnEquals = {
+            "aws:PrincipalArn" = "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+          }
+          StringEquals = {
+            "sts:SourceIdentity"  = "alice"
+            "sts:RoleSessionName" = "alice"
+          }
+          Null = {
+            "aws:SourceIdentity" = "true"
+          }
+        }
+      },
+      {
+        Sid    = "NbIdentitySet"
+        Effect = "Allow"
+        Principal = {
+          AWS = "arn:aws:iam::111122223333:root"
+        }
+        Action = "sts:SetSourceIdentity"
+        Condition = {
+          ArnEquals = {
+            "aws:PrincipalArn" = "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+          }
+          StringEquals = {
+            "sts:SourceIdentity" = "alice"
+          }
+        }
+      },
+      {
+        Sid    = "NbIdentityTag"
+        Effect = "Allow"
+        Principal = {
+          AWS = "arn:aws:iam::111122223333:root"
+        }
+        Action = "sts:TagSession"
+        Condition = {
+          ArnEquals = {
+            "aws:PrincipalArn" = "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+          }
+          StringEqualsIfExists = {
+            "aws:RequestTag/userprofilename" = "alice"
+            "aws:RequestTag/studiouserid"    = "alice"
+          }
+          "ForAllValues:StringEquals" = {
+            "aws:TagKeys" = ["userprofilename", "studiouserid"]
+          }
+        }
+      },
+    ]
+  })
+}
+
+resource "aws_iam_role_policy_attachment" "sagemakerstudioexecutionrole_alice_work" {
+  for_each   = toset(var.work_policy_arns)
+  role       = aws_iam_role.sagemakerstudioexecutionrole_alice.name
+  policy_arn = each.value
+}
+
+resource "aws_iam_role" "sagemakerstudioexecutionrole_bob" {
+  name        = "SageMakerStudioExecutionRole_bob"
+  path        = "/"
+  description = "Role of user profile bob"
+
+  tags = {
+    userprofilename = "bob"
+    studiouserid    = "bob"
+  }
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid    = "SageMaker"
+        Effect = "Allow"
+        Principal = {
+          Service = "sagemaker.amazonaws.com"
+        }
+        Action = ["sts:AssumeRole", "sts:SetSourceIdentity"]
+      },
+      {
+        Sid    = "NbIdentityAssume"
+        Effect = "Allow"
+        Principal = {
+          AWS = "arn:aws:iam::111122223333:root"
+        }
+        Action = "sts:AssumeRole"
+        Condition = {
+          ArnEquals = {
+            "aws:PrincipalArn" = "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+          }
+          StringEquals = {
+            "sts:SourceIdentity"  = "bob"
+            "sts:RoleSessionName" = "bob"
+          }
+          Null = {
+            "aws:SourceIdentity" = "true"
+          }
+        }
+      },
+      {
+        Sid    = "NbIdentitySet"
+        Effect = "Allow"
+        Principal = {
+          AWS = "arn:aws:iam::111122223333:root"
+        }
+        Action = "sts:SetSourceIdentity"
+        Condition = {
+          ArnEquals = {
+            "aws:PrincipalArn" = "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+          }
+          StringEquals = {
+            "sts:SourceIdentity" = "bob"
+          }
+        }
+      },
+      {
+        Sid    = "NbIdentityTag"
+        Effect = "Allow"
+        Principal = {
+          AWS = "arn:aws:iam::111122223333:root"
+        }
+        Action = "sts:TagSession"
+        Condition = {
+          ArnEquals = {
+            "aws:PrincipalArn" = "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole"
+          }
+          StringEqualsIfExists = {
+            "aws:RequestTag/userprofilename" = "bob"
+            "aws:RequestTag/studiouserid"    = "bob"
+          }
+          "ForAllValues:StringEquals" = {
+            "aws:TagKeys" = ["userprofilename", "studiouserid"]
+          }
+        }
+      },
+    ]
+  })
+}
+
+resource "aws_iam_role_policy_attachment" "sagemakerstudioexecutionrole_bob_work" {
+  for_each   = toset(var.work_policy_arns)
+  role       = aws_iam_role.sagemakerstudioexecutionrole_bob.name
+  policy_arn = each.value
+}
+
+resource "aws_iam_policy" "nbidentity_profile_amazonsagemaker_executionrole" {
+  name        = "nbidentity-profile-AmazonSageMaker-ExecutionRole"
+  description = "What every role of a user profile may and may not"
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid      = "LakeFormation"
+        Effect   = "Allow"
+        Action   = "lakeformation:GetDataAccess"
+        Resource = "*"
+      },
+      {
+        Sid    = "Catalog"
+        Effect = "Allow"
+        Action = [
+          "glue:GetDatabase",
+          "glue:GetDatabases",
+          "glue:GetPartitions",
+          "glue:GetTable",
+          "glue:GetTables",
+          "glue:SearchTables",
+        ]
+        Resource = [
+          "arn:aws:glue:us-east-1:111122223333:catalog",
+          "arn:aws:glue:us-east-1:111122223333:database/*",
+          "arn:aws:glue:us-east-1:111122223333:table/*",
+        ]
+      },
+      {
+        Sid      = "DenyAssumingRoles"
+        Effect   = "Deny"
+        Action   = "sts:AssumeRole"
+        Resource = "*"
+      },
+      {
+        Sid         = "DenyPassingRoles"
+        Effect      = "Deny"
+        Action      = "iam:PassRole"
+        NotResource = "arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_$${aws:PrincipalTag/userprofilename}"
+        Condition = {
+          StringEquals = {
+            "iam:PassedToService" = "sagemaker.amazonaws.com"
+          }
+        }
+      },
+      {
+        Sid    = "DenyEditingRoles"
+        Effect = "Deny"
+        Action = [
+          "iam:AttachRolePolicy",
+          "iam:CreateRole",
+          "iam:DeleteRole",
+          "iam:DeleteRolePolicy",
+          "iam:DetachRolePolicy",
+          "iam:PutRolePolicy",
+          "iam:TagRole",
+          "iam:UntagRole",
+          "iam:UpdateAssumeRolePolicy",
+        ]
+        Resource = [
+          "arn:aws:iam::111122223333:role/SageMakerStudioExecutionRole_*",
+          "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole",
+        ]
+      },
+      {
+        Sid    = "DenyEditingDomain"
+        Effect = "Deny"
+        Action = [
+          "sagemaker:CreateUserProfile",
+          "sagemaker:DeleteUserProfile",
+          "sagemaker:UpdateDomain",
+          "sagemaker:UpdateUserProfile",
+        ]
+        Resource = "*"
+      },
+      {
+        Sid      = "DenyRetaggingProfiles"
+        Effect   = "Deny"
+        Action   = ["sagemaker:AddTags", "sagemaker:DeleteTags"]
+        Resource = "arn:aws:sagemaker:us-east-1:111122223333:user-profile/*"
+      },
+      {
+        Sid         = "DenyOtherProfiles"
+        Effect      = "Deny"
+        Action      = "sagemaker:CreatePresignedDomainUrl"
+        NotResource = "arn:aws:sagemaker:us-east-1:111122223333:user-profile/*/$${aws:PrincipalTag/userprofilename}"
+      },
+      {
+        Sid      = "DenyProfilesToUnnamed"
+        Effect   = "Deny"
+        Action   = "sagemaker:CreatePresignedDomainUrl"
+        Resource = "*"
+        Condition = {
+          Null = {
+            "aws:PrincipalTag/userprofilename" = "true"
+          }
+        }
+      },
+    ]
+  })
+}
+
+resource "aws_iam_role_policy_attachment" "sagemakerstudioexecutionrole_alice_nbidentity_profile_amazonsagemaker_executionrole" {
+  role       = aws_iam_role.sagemakerstudioexecutionrole_alice.name
+  policy_arn = aws_iam_policy.nbidentity_profile_amazonsagemaker_executionrole.arn
+}
+
+resource "aws_iam_role_policy_attachment" "sagemakerstudioexecutionrole_bob_nbidentity_profile_amazonsagemaker_executionrole" {
+  role       = aws_iam_role.sagemakerstudioexecutionrole_bob.name
+  policy_arn = aws_iam_policy.nbidentity_profile_amazonsagemaker_executionrole.arn
+}
+
+resource "aws_iam_policy" "nbidentity_studio_user_amazonsagemaker_executionrole" {
+  name        = "nbidentity-studio-user-AmazonSageMaker-ExecutionRole"
+  description = "For people: open the Studio profile whose studiouserid is theirs"
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid      = "OwnProfile"
+        Effect   = "Allow"
+        Action   = ["sagemaker:CreatePresignedDomainUrl", "sagemaker:DescribeUserProfile"]
+        Resource = "arn:aws:sagemaker:us-east-1:111122223333:user-profile/*"
+        Condition = {
+          StringEquals = {
+            "sagemaker:ResourceTag/studiouserid" = "$${aws:PrincipalTag/studiouserid}"
+          }
+        }
+      },
+      {
+        Sid      = "DenyOtherProfiles"
+        Effect   = "Deny"
+        Action   = ["sagemaker:CreatePresignedDomainUrl", "sagemaker:DescribeUserProfile"]
+        Resource = "*"
+        Condition = {
+          StringNotEquals = {
+            "sagemaker:ResourceTag/studiouserid" = "$${aws:PrincipalTag/studiouserid}"
+          }
+        }
+      },
+      {
+        Sid      = "DenyPeopleWithoutTag"
+        Effect   = "Deny"
+        Action   = ["sagemaker:CreatePresignedDomainUrl", "sagemaker:DescribeUserProfile"]
+        Resource = "*"
+        Condition = {
+          Null = {
+            "aws:PrincipalTag/studiouserid" = "true"
+          }
+        }
+      },
+      {
+        Sid      = "DenyRetaggingProfiles"
+        Effect   = "Deny"
+        Action   = ["sagemaker:AddTags", "sagemaker:DeleteTags"]
+        Resource = "arn:aws:sagemaker:us-east-1:111122223333:user-profile/*"
+      },
+    ]
+  })
+}
+
+variable "package_file" {
+  description = "Path of nbidentityd-1.2.3-linux-amd64.tar.gz"
+  type        = string
+  default     = "dist/nbidentityd-1.2.3-linux-amd64.tar.gz"
+}
+
+resource "aws_s3_bucket" "package" {
+  bucket = "example-bucket"
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource "aws_s3_bucket_versioning" "package" {
+  bucket = aws_s3_bucket.package.id
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_public_access_block" "package" {
+  bucket                  = aws_s3_bucket.package.id
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_policy" "package" {
+  bucket = aws_s3_bucket.package.id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid       = "DenyPlainHTTP"
+        Effect    = "Deny"
+        Principal = "*"
+        Action    = "s3:*"
+        Resource  = ["arn:aws:s3:::example-bucket", "arn:aws:s3:::example-bucket/*"]
+        Condition = {
+          Bool = {
+            "aws:SecureTransport" = "false"
+          }
+        }
+      },
+    ]
+  })
+}
+
+resource "aws_s3_object" "package" {
+  bucket      = aws_s3_bucket.package.id
+  key         = "nbidentityd/nbidentityd-1.2.3-linux-amd64.tar.gz"
+  source      = var.package_file
+  source_hash = "c5919a885d0e983e8bcfedc3ad1ab67b4020c2c31be5bfc2e8117f072fdc9106"
+}
+
+locals {
+  on_start = <<SCRIPT
+#!/usr/bin/awk BEGIN{exit(system("/bin/sh\t"ARGV[1]))}#
+NBIDENTITY_PACKAGE='s3://example-bucket/nbidentityd/nbidentityd-1.2.3-linux-amd64.tar.gz' #
+NBIDENTITY_SHA256='c5919a885d0e983e8bcfedc3ad1ab67b4020c2c31be5bfc2e8117f072fdc9106' #
+NBIDENTITY_SETTINGS='role.arn = "arn:aws:iam::{account}:role/SageMakerStudioExecutionRole_{name}"' #
+# shellcheck shell=sh
+# nbidentityd in SageMaker Studio: JupyterLab, Code Editor and Studio Classic,
+# as the lifecycle configuration that the administrator builds in. It unpacks a
+# package and runs the daemon as the app's own user, under supervise.sh of that
+# package, since there is no systemd. README.md in lifecycle/ says the rest.
+#
+# Set these here or in the environment.
+: "$${NBIDENTITY_PACKAGE:=}"        # s3://bucket/key or /path of the .tar.gz
+: "$${NBIDENTITY_SHA256:=}"         # of the package; S3 needs it
+: "$${NBIDENTITY_FAIL_CLOSED:=0}"   # 1: the app does not start without us
+: "$${NBIDENTITY_S3_ENDPOINT:=}"    # URL of a VPC endpoint without private DNS
+: "$${NBIDENTITY_SETTINGS:=}"       # lines of nbidentityd.toml, as in: role.arn = "…"
+#
+# With Windows line ends neither the kernel nor a shell reads a script. The
+# first line works all the same, and so does this one, which says it.
+nl='
+'; case $nl in ?) ;; *) echo "nbidentityd: not installed: this script has Windows line ends (CRLF): save it with Unix line ends (LF) and attach it again"; exit "$NBIDENTITY_FAIL_CLOSED" ;; esac #
+
+# The platform's PATH first; what AWS documents for it has gaps.
+PATH=$${NBIDENTITY_PATH:-$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/conda/bin}
+export PATH
+uid=$(id -u)
+# Gone with the app, like its processes: the home directory stays.
+dir=$${NBIDENTITY_DIR:-/var/tmp/nbidentityd-$uid}
+
+# --- the same in both scripts, from here ---
+set -u
+umask 022
+fetch_limit=120  # seconds for the download
+answer_limit=15  # seconds for the first credentials
+patience=25      # seconds until the notebook's start goes on without us
+case $NBIDENTITY_FAIL_CLOSED in
+1) answer_limit=60 patience=270 ;; # AWS ends a script after 300
+*) NBIDENTITY_FAIL_CLOSED=0 ;;
+esac
+
+say() { printf 'nbidentityd: %s\n' "$*"; }
+
+# fail ends the work, which runs in a subshell.
+fail() {
+  say "$*"
+  exit 1
+}
+
+# run runs a command with a limit and says why it failed.
+run() {
+  limit=$1 what=$2
+  shift 2
+  timeout -k 5 "$limit" "$@" >"$dir/output" 2>&1 && return
+  code=$?
+  [ "$code" -ne 124 ] || say "$what: not done within $limit s"
+  tail -n 5 "$dir/output" | cut -c 1-300 | sed "s|^|nbidentityd: $what: |"
+  return "$code"
+}
+
+sum() { sha256sum "$1" | cut -d ' ' -f 1; }
+
+# get_package sets package to a file that is there and the right one.
+get_package() {
+  case $NBIDENTITY_PACKAGE in
+  s3://*/*) from_s3 ;;
+  /*) package=$NBIDENTITY_PACKAGE ;;
+  *) fail "not installed: NBIDENTITY_PACKAGE is \"$NBIDENTITY_PACKAGE\": set it to s3://bucket/key or to an absolute path" ;;
+  esac
+  [ -r "$package" ] || fail "not installed: there is no package $package: put it there, or set NBIDENTITY_PACKAGE to one in S3"
+  sum=$(sum "$package")
+  case $NBIDENTITY_SHA256 in
+  '' | "$sum") ;;
+  *) fail "not installed: $NBIDENTITY_PACKAGE has the SHA-256 $sum, and NBIDENTITY_SHA256 is $NBIDENTITY_SHA256: correct the one that is wrong" ;;
+  esac
+}
+
+from_s3() {
+  [ -n "$NBIDENTITY_SHA256" ] || fail "not installed: NBIDENTITY_SHA256 is not set: a package from S3 needs it; SHA256SUMS beside the packages holds it"
+  package=$dir/$${NBIDENTITY_PACKAGE##*/}
+  if [ -e "$package" ] && [ "$(sum "$package")" = "$NBIDENTITY_SHA256" ]; then return; fi
+  command -v aws >/dev/null || fail "not installed: the program aws is not on this image: install the AWS CLI, or set NBIDENTITY_PACKAGE to a path of the image"
+  # Not by the user's configuration, which may name us, who are not there yet.
+  unset AWS_PROFILE AWS_DEFAULT_PROFILE
+  export AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_METADATA_SERVICE_NUM_ATTEMPTS=5 AWS_EC2_METADATA_DISABLED=false
+  region=$(sed -n 's/.*"ResourceArn"[^"]*"arn:[^:]*:[^:]*:\([^:]*\):.*/\1/p' /opt/ml/metadata/resource-metadata.json 2>/dev/null | head -n 1)
+  [ -z "$region" ] || export AWS_DEFAULT_REGION="$region"
+  set -- s3 cp --only-show-errors --cli-connect-timeout 10 --cli-read-timeout 30 "$NBIDENTITY_PACKAGE" "$package"
+  [ -z "$NBIDENTITY_S3_ENDPOINT" ] || set -- "$@" --endpoint-url "$NBIDENTITY_S3_ENDPOINT"
+  run "$fetch_limit" "fetching $NBIDENTITY_PACKAGE" aws "$@" ||
+    fail "not installed: no package from S3: the role needs s3:GetObject on it (nbidentityd policy -package), a VPC without internet access an endpoint of S3"
+}
+
+# report waits for credentials and says whose name they carry.
+report() {
+  deadline=$(($(date +%s) + answer_limit))
+  until reason=$(timeout -k 1 5 "$@" credentials 2>&1 >/dev/null); do
+    if [ -e "$dir/aside" ]; then
+      say "$(cat "$dir/aside")"
+      return
+    fi
+    [ "$(date +%s)" -lt "$deadline" ] || fail "installed, but there are no credentials with a name: $${reason:-no answer}"
+    sleep 0.5
+  done
+  say "$(timeout -k 1 5 "$@" status 2>&1 | head -n 1)"
+}
+
+# The work goes on in the background when it takes long: a start must not
+# depend on the network. Then only the log says how it ends.
+main() {
+  if ! { mkdir -p "$dir" && chmod 0755 "$dir" && : >>"$dir/on-start.log"; } 2>/dev/null; then
+    say "not installed: $dir cannot be written"
+    exit "$NBIDENTITY_FAIL_CLOSED"
+  fi
+  [ "$(wc -c <"$dir/on-start.log")" -lt 65536 ] || : >"$dir/on-start.log"
+  seen=$(wc -c <"$dir/on-start.log")
+  result=$dir/result.$$
+  rm -f "$result"
+  (
+    trap '' HUP
+    exec </dev/null >>"$dir/on-start.log" 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 9>&-
+    code=0
+    (exec 8>"$dir/on-start.lock" && flock -w 300 8 && work) || code=1
+    echo "$code" >"$result"
+  ) &
+  fifths=0
+  until [ -s "$result" ] || [ "$fifths" -ge $((patience * 5)) ]; do
+    sleep 0.2
+    fifths=$((fifths + 1))
+  done
+  tail -c "+$((seen + 1))" "$dir/on-start.log"
+  if [ ! -s "$result" ]; then
+    say "not done after $patience s: the work goes on in the background; $dir/on-start.log says how it ends"
+    exit "$NBIDENTITY_FAIL_CLOSED"
+  fi
+  code=$(cat "$result")
+  rm -f "$result"
+  [ "$code" = 0 ] || [ "$NBIDENTITY_FAIL_CLOSED" = 1 ] || say "the notebook starts without it (NBIDENTITY_FAIL_CLOSED=1 would stop it)"
+  exit $((code * NBIDENTITY_FAIL_CLOSED))
+}
+# --- to here ---
+
+work() {
+  [ -O "$dir" ] || fail "not installed: $dir belongs to somebody else"
+  get_package
+  settings >"$dir/settings.new"
+  now=$(printf '%s' "$sum" | cat - "$dir/settings.new" | sha256sum)
+  if [ "$(cat "$dir/installed" 2>/dev/null)" = "$now" ] && ! flock -n "$dir/lock" true; then
+    say "this package is installed and running"
+  else
+    install_package
+    printf '%s' "$now" >"$dir/installed"
+  fi
+  code=0
+  (report "$dir/bin/nbidentity" --socket "$dir/nbidentityd.sock") || code=1
+  # Only now: where the daemon steps aside, nothing is to be written.
+  [ ! -e "$dir/aside" ] || return "$code"
+  run 60 "nbidentityd install" "$dir/bin/nbidentityd" install -settings "$dir/nbidentityd.toml" ||
+    say "some of the app's configuration could not be written; the daemon tries again"
+  sed -n '/not written/s|^|nbidentityd: |p' "$dir/output"
+  return "$code"
+}
+
+# settings are the daemon's for an ordinary user without a fence. Its port is
+# one that a user may take. State outlives the app where the home does, because
+# ~/.aws/config does.
+settings() {
+  state=$HOME/.local/state/nbidentityd
+  if ! (umask 077 && mkdir -p "$state" && [ -w "$state" ]) 2>/dev/null; then state=$dir/state; fi
+  # sudo, cron and terminals have lost the variable: so it is kept.
+  path=$${AWS_CONTAINER_CREDENTIALS_RELATIVE_URI:-$(sed -n 's/^endpoints.container_path = "\(.*\)"$/\1/p' "$dir/nbidentityd.toml" 2>/dev/null)}
+  faces='faces.imds_port = 0
+faces.container_port = 9370'
+  case $NBIDENTITY_SETTINGS in *faces.*) faces= ;; esac
+  cat <<END
+$NBIDENTITY_SETTINGS
+state_dir = "$state"
+socket = "$dir/nbidentityd.sock"
+client = "$dir/bin/nbidentity"
+endpoints.container_path = "$path"
+$faces
+fence.enabled = false
+[[user]]
+name = "$uid"
+home = "$HOME"
+END
+}
+
+install_package() {
+  case $package in
+  *.tar.gz) ;;
+  *) fail "not installed: $package: Studio takes the .tar.gz; the .rpm is for notebook instances" ;;
+  esac
+  tree=$dir/$sum
+  rm -rf "$dir/unpacked"
+  mkdir "$dir/unpacked"
+  run 60 "unpacking $package" tar -xzf "$package" -C "$dir/unpacked" --strip-components=1 --no-same-owner || fail "not installed: the package does not unpack"
+  run 10 "nbidentityd version" "$dir/unpacked/usr/bin/nbidentityd" version || fail "not installed: the package is not for this machine ($(uname -m))"
+  stop_supervisor
+  rm -rf "$tree" "$dir/aside"
+  mv "$dir/unpacked" "$tree"
+  ln -sfn "$tree/usr/bin" "$dir/bin"
+  mv "$dir/settings.new" "$dir/nbidentityd.toml"
+  run 10 settings "$dir/bin/nbidentityd" run -check -settings "$dir/nbidentityd.toml" || fail "installed, but not started"
+  setsid sh "$tree/usr/share/nbidentityd/lifecycle/studio/supervise.sh" "$dir" </dev/null >/dev/null 2>&1 8>&- &
+  say "installed: $("$dir/bin/nbidentityd" version)"
+}
+
+stop_supervisor() {
+  flock -n "$dir/lock" true && return
+  kill "$(cat "$dir/lock")"
+  flock -w 15 "$dir/lock" true || fail "not installed: the daemon of an earlier package does not stop"
+}
+
+main
+SCRIPT
+}
+
+resource "aws_sagemaker_studio_lifecycle_config" "jupyterlab" {
+  studio_lifecycle_config_name     = "nbidentityd-jupyterlab-1c2c6800effd5f1de077e994"
+  studio_lifecycle_config_app_type = "JupyterLab"
+  studio_lifecycle_config_content  = base64encode(local.on_start)
+}
+
+resource "aws_sagemaker_studio_lifecycle_config" "codeeditor" {
+  studio_lifecycle_config_name     = "nbidentityd-codeeditor-1c2c6800effd5f1de077e994"
+  studio_lifecycle_config_app_type = "CodeEditor"
+  studio_lifecycle_config_content  = base64encode(local.on_start)
+}
