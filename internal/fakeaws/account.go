@@ -1,6 +1,6 @@
 // Package fakeaws is a strict AWS account on loopback or in process: instance
 // metadata and container credentials, STS, the Describe calls of SageMaker,
-// iam:GetRole, S3 for small files, and a trace in CloudTrail's form for any
+// iam:GetRole, LookupEvents, S3 for small files, and a trace in CloudTrail's form for any
 // other signed call.
 //
 // It guarantees, so that it can be a judge: every call's SigV4 signature is
@@ -89,6 +89,7 @@ type Account struct {
 	rejections []Rejection
 	second     int64 // the second in which counted STS calls came
 	counted    int
+	lookups    map[string]lookups // by region
 }
 
 // New builds an account. The error names every problem of the scenario.
@@ -114,6 +115,7 @@ func New(cfg Config) (*Account, error) {
 		log:       cfg.Log,
 		created:   now,
 		state:     s,
+		lookups:   make(map[string]lookups),
 	}
 	if a.log == nil {
 		a.log = zap.NewNop()

@@ -81,12 +81,12 @@ func (a *Account) serveAPI(w http.ResponseWriter, r *http.Request) {
 	if call.Operation != "" {
 		a.trail.Add(x.record(done, failure))
 	}
+	for k, v := range done.header {
+		w.Header().Set(k, v)
+	}
 	if failure != nil {
 		wire.RespondError(w, r, call, failure, id)
 		return
-	}
-	for k, v := range done.header {
-		w.Header().Set(k, v)
 	}
 	if done.status == 0 {
 		done.status = http.StatusOK
@@ -118,7 +118,7 @@ func hostScope(host string) (service, region string) {
 	}
 	for _, label := range strings.Split(name, ".") {
 		switch label = strings.TrimSuffix(label, "-fips"); {
-		case label == "sts", label == "iam", label == "sagemaker", label == "athena", label == "s3", label == "ec2":
+		case label == "sts", label == "iam", label == "sagemaker", label == "athena", label == "s3", label == "ec2", label == "cloudtrail":
 			service = label
 		case strings.Count(label, "-") >= 2 && label[len(label)-1] >= '0' && label[len(label)-1] <= '9':
 			region = label
@@ -197,6 +197,10 @@ func (x *exchange) perform() (answer, *wire.Error) {
 		}
 	case "s3":
 		return x.s3()
+	case "cloudtrail":
+		if x.call.Operation == "LookupEvents" {
+			return x.lookupEvents()
+		}
 	}
 	return x.generic(x.scope.Of(x.call))
 }

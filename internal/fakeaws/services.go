@@ -85,7 +85,7 @@ func (x *exchange) s3() (answer, *wire.Error) {
 		return answer{}, failure
 	}
 	store := s3files.Store{Buckets: x.current().Buckets, Region: x.Region(), Created: x.created}
-	found, failure := store.Serve(c, x.http)
+	found, failure := store.Serve(c, x.http, x.scope.Region)
 	done := answer{status: found.Status, contentType: found.ContentType, body: found.Body, header: found.Header}
 	if c.Key != "" {
 		done.resources = append(done.resources, cloudtrail.Resource{Type: "AWS::S3::Object", ARN: x.scope.Bucket(c.Bucket, c.Key)})

@@ -2,12 +2,17 @@
 // listings, and sizes and contents of files in directories that stand for
 // buckets. Uploads succeed and are discarded; nothing is ever written.
 //
+// Listings are those of both versions of the API, in pages, in the order of the keys'
+// bytes, with delimiters. A bucket that has a region refuses calls signed for another,
+// and says which is right.
+//
 // It never serves a file outside a bucket's directory, symbolic links
-// included. Listings do not page. Entity tags are made of time and size, not of
-// the content. Whether a call is allowed is the caller's business.
+// included. Entity tags are made of time and size, not of the content. Whether a call
+// is allowed is the caller's business.
 package s3files
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/xml"
 	"fmt"
@@ -39,8 +44,8 @@ type Answer struct {
 	Header      map[string]string
 }
 
-// Serve answers the S3 call c, which r carried.
-func (s Store) Serve(c *wire.Call, r *http.Request) (Answer, *wire.Error) {
+// Serve answers the S3 call c, which r carried, signed for a region.
+func (s Store) Serve(c *wire.Call, r *http.Request, region string) (Answer, *wire.Error) {
 	if c.Bucket == "" {
 		return s.listBuckets(), nil
 	}
@@ -50,6 +55,12 @@ func (s Store) Serve(c *wire.Call, r *http.Request) (Answer, *wire.Error) {
 		return Answer{ContentType: "application/xml", Header: map[string]string{"Location": "/" + c.Bucket}}, nil
 	case i < 0:
 		return Answer{}, &wire.Error{Status: 404, Code: "NoSuchBucket", Message: "The specified bucket does not exist"}
+	}
+	if b := s.Buckets[i]; b.Region != "" && b.Region != region {
+		return Answer{Header: map[string]string{"X-Amz-Bucket-Region": b.Region}}, &wire.Error{
+			Status: http.StatusMovedPermanently, Code: "PermanentRedirect",
+			Message: "The bucket you are attempting to access must be addressed using the specified endpoint. Please send all future requests to this endpoint.",
+		}
 	}
 	return s.bucket(s.Buckets[i], c, r)
 }
@@ -86,17 +97,17 @@ func (s Store) listBuckets() Answer {
 func (s Store) bucket(b scenario.Bucket, c *wire.Call, r *http.Request) (Answer, *wire.Error) {
 	switch c.Operation {
 	case "ListObjects":
-		return listObjects(b, r.URL.Query().Get("prefix"))
+		return listObjects(b, r.URL.Query())
 	case "GetBucketLocation":
 		return document(struct {
 			XMLName xml.Name `xml:"LocationConstraint"`
 			NS      string   `xml:"xmlns,attr"`
 			Region  string   `xml:",chardata"`
-		}{NS: s3Namespace, Region: strings.TrimPrefix(s.Region, "us-east-1")}), nil
+		}{NS: s3Namespace, Region: strings.TrimPrefix(cmp.Or(b.Region, s.Region), "us-east-1")}), nil
 	case "GetObject", "HeadObject":
-		return object(b, c.Key, r.Header.Get("Range"))
+		return object(b, c.Key, r.Header.Get("Range"), r.Header.Get("If-Match"))
 	case "HeadBucket":
-		return Answer{ContentType: "application/xml", Header: map[string]string{"X-Amz-Bucket-Region": s.Region}}, nil
+		return Answer{ContentType: "application/xml", Header: map[string]string{"X-Amz-Bucket-Region": cmp.Or(b.Region, s.Region)}}, nil
 	case "PutObject", "UploadPart":
 		return Answer{ContentType: "application/xml", Header: map[string]string{"Etag": emptyETag}}, nil
 	case "DeleteObject", "DeleteBucket", "AbortMultipartUpload":
@@ -123,47 +134,8 @@ func (s Store) bucket(b scenario.Bucket, c *wire.Call, r *http.Request) (Answer,
 // emptyETag is the entity tag of zero bytes.
 const emptyETag = `"d41d8cd98f00b204e9800998ecf8427e"`
 
-type s3Object struct {
-	Key          string
-	LastModified string
-	ETag         string
-	Size         int64
-	StorageClass string
-}
-
-// listObjects lists a bucket's files in the form of ListObjectsV2, whose
-// members include those of the first version. It does not page.
-func listObjects(b scenario.Bucket, prefix string) (Answer, *wire.Error) {
-	result := struct {
-		XMLName           xml.Name `xml:"ListBucketResult"`
-		NS                string   `xml:"xmlns,attr"`
-		Name, Prefix      string
-		KeyCount, MaxKeys int
-		IsTruncated       bool
-		Contents          []s3Object
-	}{NS: s3Namespace, Name: b.Name, Prefix: prefix, MaxKeys: 1000}
-	if b.Directory != "" {
-		err := fs.WalkDir(os.DirFS(b.Directory), ".", func(name string, e fs.DirEntry, err error) error {
-			if err != nil || !e.Type().IsRegular() || !strings.HasPrefix(name, prefix) {
-				return err
-			}
-			info, err := e.Info()
-			if err != nil {
-				return err
-			}
-			result.Contents = append(result.Contents, s3Object{name, cloudtrail.Time(info.ModTime()), entityTag(info), info.Size(), "STANDARD"})
-			return nil
-		})
-		if err != nil {
-			return Answer{}, wire.Failed(wire.S3, 500)
-		}
-	}
-	result.KeyCount = len(result.Contents)
-	return document(result), nil
-}
-
 // object serves a file of the bucket's directory, never one outside it.
-func object(b scenario.Bucket, key, wanted string) (Answer, *wire.Error) {
+func object(b scenario.Bucket, key, wanted, tag string) (Answer, *wire.Error) {
 	missing := &wire.Error{Status: 404, Code: "NoSuchKey", Message: "The specified key does not exist."}
 	if b.Directory == "" {
 		return Answer{}, missing
@@ -176,6 +148,9 @@ func object(b scenario.Bucket, key, wanted string) (Answer, *wire.Error) {
 	info, err := root.Stat(key)
 	if err != nil || !info.Mode().IsRegular() {
 		return Answer{}, missing
+	}
+	if tag != "" && tag != entityTag(info) {
+		return Answer{}, &wire.Error{Status: http.StatusPreconditionFailed, Code: "PreconditionFailed", Message: "At least one of the pre-conditions you specified did not hold"}
 	}
 	body, err := root.ReadFile(key)
 	if err != nil {

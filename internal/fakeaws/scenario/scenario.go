@@ -164,6 +164,8 @@ type Bucket struct {
 	// Directory whose files are the bucket's objects, read only. Empty: the
 	// bucket is empty.
 	Directory string `json:"directory,omitempty"`
+	// Region that alone answers for the bucket. Empty: every region does.
+	Region string `json:"region,omitempty"`
 }
 
 // Duration is a time.Duration written as text, like "90s" or "6h".
