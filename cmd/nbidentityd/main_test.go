@@ -26,6 +26,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws"
+	"github.com/nbidentityd/nbidentityd/internal/fakeaws/scenario"
 )
 
 // The scripts under testdata run the real daemon and the real client against
@@ -41,6 +42,7 @@ import (
 //	daemon activated                  start it as systemd does with a socket unit
 //	killings N                        kill and restart it N times while clients ask
 //	admin METHOD PATH [BODY]          fakeaws' controls
+//	sign-in ROLE                      use the role's credentials in the SDK's own environment
 //	trail FILE                        write the trail so far, as JSON lines
 //	metrics FILE                      write the daemon's metrics
 //	until REGEXP COMMAND...           run a command until its output matches
@@ -57,6 +59,7 @@ func TestScripts(t *testing.T) {
 			"daemon":   cmdDaemon,
 			"admin":    cmdAdmin,
 			"trail":    cmdTrail,
+			"sign-in":  cmdSignIn,
 			"metrics":  cmdMetrics,
 			"killings": cmdKillings,
 			"until":    cmdUntil,
@@ -111,7 +114,10 @@ home = "%[1]s/home"
 `
 
 func setUp(env *testscript.Env) error {
-	account, err := fakeaws.New(fakeaws.Config{Scenario: fakeaws.DefaultScenario()})
+	// The trail's bucket is in another region than everything else.
+	s := fakeaws.DefaultScenario()
+	s.Buckets = append(s.Buckets, scenario.Bucket{Name: "trail", Directory: filepath.Join(env.WorkDir, "bucket"), Region: "eu-west-1"})
+	account, err := fakeaws.New(fakeaws.Config{Scenario: s})
 	if err != nil {
 		return err
 	}
@@ -409,6 +415,23 @@ func cmdAdmin(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	if failed := resp.StatusCode >= 300; failed != neg {
 		ts.Fatalf("%s: %s", resp.Status, body)
+	}
+}
+
+func cmdSignIn(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: sign-in ROLE")
+	}
+	resp, err := http.Post(ts.Getenv("ADMIN")+"/sessions", "application/json", strings.NewReader(`{"role": "`+args[0]+`"}`))
+	ts.Check(err)
+	defer resp.Body.Close()
+	var c struct{ AccessKeyID, SecretAccessKey, SessionToken string }
+	ts.Check(json.NewDecoder(resp.Body).Decode(&c))
+	for name, value := range map[string]string{
+		"AWS_ACCESS_KEY_ID": c.AccessKeyID, "AWS_SECRET_ACCESS_KEY": c.SecretAccessKey, "AWS_SESSION_TOKEN": c.SessionToken,
+		"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": ts.Getenv("API"), "AWS_EC2_METADATA_DISABLED": "true",
+	} {
+		ts.Setenv(name, value)
 	}
 }
 

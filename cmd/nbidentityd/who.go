@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strconv"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/config"
 	"golang.org/x/sys/unix"
 
+	"github.com/nbidentityd/nbidentityd/internal/trail/archive"
+	"github.com/nbidentityd/nbidentityd/internal/trail/source"
 	"github.com/nbidentityd/nbidentityd/internal/trail/who"
 )
 
@@ -20,11 +24,22 @@ func runWho(ctx context.Context, p program, args []string) error {
 		Columns:  columns(p, unix.Stdout),
 		Terminal: isTerminal(unix.Stderr),
 		Now:      time.Now(),
+		Fetch:    fetch,
 	})
 	if code != who.Done {
 		return exitCode(code)
 	}
 	return nil
+}
+
+// fetch finds what has to be fetched from AWS, with the caller's own credentials: unlike
+// the daemon, this command takes them from wherever the AWS CLI would.
+func fetch(ctx context.Context, p source.Place) ([]source.Input, source.Skipped, error) {
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithAppID("nbidentityd-who"))
+	if err != nil {
+		return nil, source.Skipped{}, fmt.Errorf("reading the AWS configuration: %w", err)
+	}
+	return archive.New(cfg).Find(ctx, p)
 }
 
 func isTerminal(fd int) bool {

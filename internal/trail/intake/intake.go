@@ -77,7 +77,7 @@ type Trail struct {
 
 // Progress counts while a run goes on, for whoever watches it.
 type Progress struct {
-	Stored  atomic.Int64 // bytes of the inputs, as stored, that are done
+	Stored  atomic.Int64 // bytes of the inputs, as stored, that are done; those with a Done of their own aside
 	Plain   atomic.Int64 // the same, decompressed
 	Records atomic.Int64
 }
@@ -144,7 +144,9 @@ type reader struct {
 // read reads one input. Its error is one that ends the run.
 func (r *reader) read(ctx context.Context, input source.Input) error {
 	r.stats.Inputs++
-	defer r.progress.Stored.Add(input.Size)
+	if input.Done == nil {
+		defer r.progress.Stored.Add(input.Size)
+	}
 	stored, err := input.Open()
 	if err != nil {
 		r.fail(input, 0, err)

@@ -223,18 +223,19 @@ type Job struct {
 
 // Summary counts the calls that were asked for.
 type Summary struct {
-	Calls       int            `json:"calls"`
-	Named       int            `json:"named"`
-	Rungs       map[string]int `json:"rungs"`
-	Reasons     map[string]int `json:"reasons"`
-	Escapes     int            `json:"escapes"`
-	BaseCalls   int            `json:"base_credential_calls"` // by credentials that claimed no name
-	Disputed    int            `json:"disputed"`
-	Conflicts   int            `json:"conflicts"`
-	Read        intake.Stats   `json:"read"`
-	DigestFiles int            `json:"digest_or_insight_files"`
-	OtherFiles  int            `json:"other_files"`
-	Copies      int            `json:"copies"` // AssumeRole records of which another account's says more
+	Calls        int            `json:"calls"`
+	Named        int            `json:"named"`
+	Rungs        map[string]int `json:"rungs"`
+	Reasons      map[string]int `json:"reasons"`
+	Escapes      int            `json:"escapes"`
+	BaseCalls    int            `json:"base_credential_calls"` // by credentials that claimed no name
+	Disputed     int            `json:"disputed"`
+	Conflicts    int            `json:"conflicts"`
+	Read         intake.Stats   `json:"read"`
+	DigestFiles  int            `json:"digest_or_insight_files"`
+	OtherFiles   int            `json:"other_files"`
+	OtherFolders int            `json:"other_folders"` // of a bucket, that were not looked into
+	Copies       int            `json:"copies"`        // AssumeRole records of which another account's says more
 }
 
 // Timeline is when a name made calls.

@@ -245,7 +245,7 @@ func (s *Summary) write(b *bufio.Writer) {
 		what  string
 	}{
 		{r.Duplicates, "duplicates"}, {s.Copies, "copies of other accounts"}, {r.Insights, "insights"}, {r.Foreign, "objects that are no records"},
-		{r.Broken, "broken places"}, {r.Failed, "unreadable inputs"}, {s.DigestFiles, "digest or insight files"}, {s.OtherFiles, "other files"},
+		{r.Broken, "broken places"}, {r.Failed, "unreadable inputs"}, {s.DigestFiles, "digest or insight files"}, {s.OtherFiles, "other files"}, {s.OtherFolders, "folders of other logs"},
 	} {
 		if skipped.count > 0 {
 			fmt.Fprintf(b, "; skipped %s %s", number(skipped.count), skipped.what)

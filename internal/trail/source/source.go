@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -28,12 +29,42 @@ type Input struct {
 	Name string // for messages
 	Size int64  // bytes as stored; 0 when unknown
 	Open func() (io.ReadCloser, error)
+	Done func() int64 // how much of Size is read so far; nil is all of it, once it is
 }
 
-// Skipped counts the files of a search that are no inputs.
+// Place is where records are that are not on this machine.
+type Place struct {
+	URL          string    // s3://bucket/prefix; "" is CloudTrail's event history
+	Regions      []string  // of the event history; none is the configured one
+	Since, Until time.Time // of the calls that matter; zero is open
+}
+
+// Skipped counts what a search found and did not take.
 type Skipped struct {
-	DigestOrInsight int // below CloudTrail-Digest or CloudTrail-Insight
-	Other           int // neither JSON nor compressed by name, or no regular file
+	DigestOrInsight int // files below CloudTrail-Digest or CloudTrail-Insight
+	Other           int // files neither JSON nor compressed by name, or not regular
+	Folders         int // of a bucket, not looked into: digests, insights, logs of other services
+}
+
+// Skips reports whether a file is none of a trail's by its path below the place that is
+// searched, and counts it.
+func (s *Skipped) Skips(path string) bool {
+	switch {
+	case !trailName(path):
+		s.Other++
+	case NoCalls(path):
+		s.DigestOrInsight++
+	default:
+		return false
+	}
+	return true
+}
+
+// Add adds what another search skipped.
+func (s *Skipped) Add(o Skipped) {
+	s.DigestOrInsight += o.DigestOrInsight
+	s.Other += o.Other
+	s.Folders += o.Folders
 }
 
 // Find returns the inputs at paths: a file whatever its name, the trail files below a
@@ -74,11 +105,10 @@ func find(path string, skipped *Skipped) ([]Input, error) {
 			return err
 		case entry.IsDir():
 			return nil
-		case !entry.Type().IsRegular() || !trailName(entry.Name()):
+		case !entry.Type().IsRegular():
 			skipped.Other++
 			return nil
-		case noCalls(name[len(root):]):
-			skipped.DigestOrInsight++
+		case skipped.Skips(name[len(root):]):
 			return nil
 		}
 		info, err := entry.Info()
@@ -111,9 +141,9 @@ func trailName(name string) bool {
 	return false
 }
 
-// noCalls reports whether a path below the searched directory belongs to the digests
-// or insights that CloudTrail puts beside the records.
-func noCalls(path string) bool {
+// NoCalls reports whether a path below the searched place belongs to the digests or
+// insights that CloudTrail puts beside the records.
+func NoCalls(path string) bool {
 	for part := range strings.SplitSeq(filepath.ToSlash(path), "/") {
 		if part == "CloudTrail-Digest" || part == "CloudTrail-Insight" {
 			return true

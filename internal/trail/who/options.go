@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/trail/athena"
 	"github.com/nbidentityd/nbidentityd/internal/trail/calls"
 	"github.com/nbidentityd/nbidentityd/internal/trail/report"
+	"github.com/nbidentityd/nbidentityd/internal/trail/source"
 )
 
 var errHelp = errors.New("help was asked for")
@@ -26,8 +28,13 @@ const unattributed = "(not attributed)"
 const usage = `usage: nbidentityd who [flags] PATH...
 
 Says, from CloudTrail records, who made which calls, how that is known and how
-sure it is. PATH is a file, a directory as CloudTrail delivers it to S3, or -
-for standard input; JSON in any of CloudTrail's wrappings, plain, gzip or zstd.
+sure it is. PATH is a file, a directory as CloudTrail delivers it to S3,
+s3://BUCKET/PREFIX, or - for standard input; JSON in any of CloudTrail's
+wrappings, plain, gzip or zstd. AWS is asked with your own credentials; of a
+trail in S3, days outside --since and --until are not fetched.
+
+  --lookup           read CloudTrail's event history: 90 days of management
+                     events of [--region R], at AWS's 100 events a second
 
 What to show (calls, the newest first, if nothing else is asked for):
   --by name|action|resource|hour   counts instead of calls
@@ -48,7 +55,7 @@ How:
   --html FILE        one page for reading and printing; - is standard output
   --limit N          at most N rows (default 50 as text, 10000 otherwise; 0 is all)
   --template T       how names are written in sessions (default {name})
-  --workers N        inputs read at a time (default: one for each processor)
+  --workers N        inputs read at a time (default: one for each processor, 8 from AWS)
 Without PATH, for a trail too large to fetch:
   --athena           print the table and the queries that answer on Amazon Athena,
                      for --bucket s3://BUCKET/PREFIX --account ID --region R
@@ -69,6 +76,8 @@ type options struct {
 	limit, workers                                            int
 	template                                                  identity.Template
 	athena                                                    *athena.Trail // the table and queries are wanted
+	lookup                                                    bool          // read the event history
+	regions                                                   []string      // of the event history
 }
 
 func parse(args []string, stderr io.Writer, now time.Time) (*options, error) {
@@ -93,13 +102,17 @@ func parse(args []string, stderr io.Writer, now time.Time) (*options, error) {
 	f.BoolVar(&o.queries, "queries", false, "")
 	f.BoolVar(&o.jobs, "jobs", false, "")
 	f.IntVar(&o.limit, "limit", -1, "")
-	f.IntVar(&o.workers, "workers", defaultWorkers(), "")
+	f.IntVar(&o.workers, "workers", automatic, "")
+	f.BoolVar(&o.lookup, "lookup", false, "")
 	cloud := newAthenaFlags(f)
 	if err := parseAnywhere(f, args, &o.paths); errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(stderr, usage)
 		return nil, errHelp
 	} else if err != nil {
 		return nil, fmt.Errorf("%w; --help lists the flags", err)
+	}
+	if o.lookup && !cloud.wanted && cloud.regions != "" {
+		o.regions, cloud.regions = strings.Split(cloud.regions, ","), ""
 	}
 	if cloud.asked() {
 		var err error
@@ -143,6 +156,12 @@ func parseAnywhere(f *flag.FlagSet, args []string, paths *[]string) error {
 }
 
 func (o *options) check() error {
+	if o.workers == automatic {
+		o.workers = runtime.GOMAXPROCS(0)
+		if o.lookup || slices.ContainsFunc(o.paths, isPlace) {
+			o.workers = max(o.workers, fetchers)
+		}
+	}
 	if o.limit < 0 {
 		o.limit = 10000
 		if o.format == "text" && o.html == "" {
@@ -156,8 +175,10 @@ func (o *options) check() error {
 		}
 	}
 	switch {
-	case len(o.paths) == 0:
+	case len(o.paths) == 0 && !o.lookup:
 		return errors.New("no PATH to read; - is standard input, --help lists the flags")
+	case slices.Contains(o.regions, ""):
+		return errors.New("--region: an empty region")
 	case !slices.Contains([]string{"", "name", "action", "resource", "hour"}, o.by):
 		return fmt.Errorf("--by %s: expected name, action, resource or hour", o.by)
 	case !slices.Contains([]string{"text", "json", "csv"}, o.format):
@@ -207,6 +228,24 @@ func parseNetwork(s string) (netip.Prefix, error) {
 		return p, fmt.Errorf("%.60q is neither an address nor a network such as 10.0.0.0/8", s)
 	}
 	return p.Masked(), nil
+}
+
+// automatic is the number of workers when none is given.
+const automatic = -1
+
+// fetchers is how many inputs are fetched at a time: most of the time is waiting.
+const fetchers = 8
+
+// place is one of the places to fetch from.
+func (o *options) place(url string) source.Place {
+	p := source.Place{URL: url, Regions: o.regions}
+	if o.since != 0 {
+		p.Since = time.Unix(o.since, 0)
+	}
+	if o.until != 0 {
+		p.Until = time.Unix(o.until, 0)
+	}
+	return p
 }
 
 func isPlace(path string) bool { return strings.Contains(path, "://") }

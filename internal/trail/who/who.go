@@ -4,7 +4,7 @@
 //
 // It guarantees that memory does not grow with the number of calls but by what the
 // result holds: with a limit, that many calls; with a grouping, the groups. It makes no
-// request to AWS; inputs that have to be fetched are the caller's, in Config.Inputs.
+// request to AWS; inputs that have to be fetched are the caller's, in Config.Fetch.
 package who
 
 import (
@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -48,9 +47,9 @@ type Config struct {
 	Now            time.Time
 	TempDir        string // for calls that do not fit in memory; "" is the system's
 
-	// Inputs returns the inputs at a place that is not a path, such as
-	// s3://bucket/prefix; nil when there are no such places.
-	Inputs func(ctx context.Context, place string) ([]source.Input, error)
+	// Fetch finds the inputs of a place that is not on this machine; nil when there are
+	// no such places.
+	Fetch func(ctx context.Context, p source.Place) ([]source.Input, source.Skipped, error)
 }
 
 // Run runs the command with its arguments, says on Stderr what went wrong, and returns
@@ -115,32 +114,31 @@ func run(ctx context.Context, o *options, cfg Config) (found bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	doc.Summary.Read, doc.Summary.DigestFiles, doc.Summary.OtherFiles = read.Stats, skipped.DigestOrInsight, skipped.Other
+	doc.Summary.Read, doc.Summary.DigestFiles, doc.Summary.OtherFiles, doc.Summary.OtherFolders = read.Stats, skipped.DigestOrInsight, skipped.Other, skipped.Folders
 	found = o.escapes && doc.Summary.Escapes > 0 || o.conflicts && len(doc.Conflicts) > 0
 	return found, write(doc, o, cfg)
 }
 
-func (o *options) inputs(ctx context.Context, cfg Config) ([]source.Input, source.Skipped, error) {
-	var all []source.Input
-	var sum source.Skipped
+func (o *options) inputs(ctx context.Context, cfg Config) (all []source.Input, sum source.Skipped, err error) {
+	take := func(inputs []source.Input, skipped source.Skipped, err error) error {
+		all = append(all, inputs...)
+		sum.Add(skipped)
+		return err
+	}
 	for _, path := range o.paths {
-		if isPlace(path) && cfg.Inputs != nil {
-			inputs, err := cfg.Inputs(ctx, path)
-			if err != nil {
-				return nil, sum, err
-			}
-			all = append(all, inputs...)
-			continue
+		if isPlace(path) && cfg.Fetch != nil {
+			err = take(cfg.Fetch(ctx, o.place(path)))
+		} else {
+			err = take(source.Find([]string{path}, cfg.Stdin))
 		}
-		inputs, skipped, err := source.Find([]string{path}, cfg.Stdin)
 		if err != nil {
 			return nil, sum, err
 		}
-		sum.DigestOrInsight += skipped.DigestOrInsight
-		sum.Other += skipped.Other
-		all = append(all, inputs...)
 	}
-	return all, sum, nil
+	if o.lookup && cfg.Fetch != nil {
+		err = take(cfg.Fetch(ctx, o.place("")))
+	}
+	return all, sum, err
 }
 
 // answer asks about every call and collects what is to be shown.
@@ -220,8 +218,12 @@ func watch(ctx context.Context, progress *intake.Progress, inputs []source.Input
 		return func() {}
 	}
 	total := int64(0)
+	var fetched []source.Input // that tell themselves how far they are
 	for _, input := range inputs {
 		total += input.Size
+		if input.Done != nil {
+			fetched = append(fetched, input)
+		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var done sync.WaitGroup
@@ -232,7 +234,7 @@ func watch(ctx context.Context, progress *intake.Progress, inputs []source.Input
 		for shown := false; ; {
 			select {
 			case <-tick.C:
-				fmt.Fprint(cfg.Stderr, "\r\x1b[K"+status(progress, total, time.Since(began)))
+				fmt.Fprint(cfg.Stderr, "\r\x1b[K"+status(progress, sofar(fetched), total, time.Since(began)))
 				shown = true
 			case <-ctx.Done():
 				if shown {
@@ -245,9 +247,17 @@ func watch(ctx context.Context, progress *intake.Progress, inputs []source.Input
 	return func() { cancel(); done.Wait() }
 }
 
-// status is one line about a run that has taken some time.
-func status(p *intake.Progress, total int64, spent time.Duration) string {
-	stored := p.Stored.Load()
+func sofar(inputs []source.Input) (sum int64) {
+	for _, input := range inputs {
+		sum += input.Done()
+	}
+	return sum
+}
+
+// status is one line about a run that has taken some time. stored is what is done
+// besides the inputs that are read to their end.
+func status(p *intake.Progress, stored, total int64, spent time.Duration) string {
+	stored += p.Stored.Load()
 	line := fmt.Sprintf("%d records, %.0f MB/s", p.Records.Load(), float64(p.Plain.Load())/1e6/max(spent.Seconds(), 0.001))
 	if total > 0 && stored > 0 {
 		left := time.Duration(float64(spent) * float64(total-stored) / float64(stored))
@@ -409,5 +419,3 @@ func (o *objects) add(resource string) {
 	o.first = slices.Insert(o.first, at, string([]byte(resource)))
 	o.first = o.first[:min(len(o.first), maxObjects)]
 }
-
-func defaultWorkers() int { return runtime.GOMAXPROCS(0) }

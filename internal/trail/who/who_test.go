@@ -201,17 +201,34 @@ func TestUsage(t *testing.T) {
 func TestPlacesAreTheCallers(t *testing.T) {
 	t.Parallel()
 	var out, errs bytes.Buffer
-	cfg := Config{Stdout: &out, Stderr: &errs, Now: now, Inputs: func(_ context.Context, place string) ([]source.Input, error) {
-		if place != "s3://trail/AWSLogs" {
-			return nil, fmt.Errorf("no bucket %s", place)
+	var asked []source.Place
+	cfg := Config{Stdout: &out, Stderr: &errs, Now: now, Fetch: func(_ context.Context, p source.Place) ([]source.Input, source.Skipped, error) {
+		if asked = append(asked, p); p.URL == "s3://other/" {
+			return nil, source.Skipped{}, fmt.Errorf("no bucket %s", p.URL)
 		}
-		return []source.Input{{Name: "object", Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(story)), nil }}}, nil
+		return []source.Input{{Name: "object", Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(story)), nil }}}, source.Skipped{Folders: 2}, nil
 	}}
-	if code := Run(t.Context(), []string{"s3://trail/AWSLogs"}, cfg); code != Done || !strings.Contains(out.String(), "5 calls") {
+	if code := Run(t.Context(), []string{"s3://trail/AWSLogs"}, cfg); code != Done || !strings.Contains(out.String(), "5 calls") || !strings.Contains(out.String(), "skipped 2 folders of other logs") {
 		t.Errorf("code %d: %s%s", code, out.String(), errs.String())
 	}
 	if code := Run(t.Context(), []string{"s3://other/"}, cfg); code != Failed || !strings.Contains(errs.String(), "no bucket") {
 		t.Errorf("code %d: %s", code, errs.String())
+	}
+	out.Reset()
+	if code := Run(t.Context(), []string{"--lookup", "--region", "us-east-1,eu-west-1", "--since", "2026-06-30", "--until", "2026-08-01"}, cfg); code != Done || !strings.Contains(out.String(), "5 calls") {
+		t.Errorf("code %d: %s%s", code, out.String(), errs.String())
+	}
+	day := func(month time.Month, day int) time.Time {
+		return time.Date(2026, month, day, 0, 0, 0, 0, time.UTC).Local()
+	}
+	want := []source.Place{{URL: "s3://trail/AWSLogs"}, {URL: "s3://other/"}, {Regions: []string{"us-east-1", "eu-west-1"}, Since: day(6, 30), Until: day(8, 1)}}
+	if diff := cmp.Diff(want, asked); diff != "" {
+		t.Error(diff)
+	}
+	for _, args := range [][]string{{"--region", "us-east-1", "-"}, {"--lookup", "--region", "a,,b"}, {"--lookup", "--bucket", "s3://xyz"}, {"--lookup", "--athena"}} {
+		if code := Run(t.Context(), args, cfg); code != Usage {
+			t.Errorf("%v: code %d", args, code)
+		}
 	}
 }
 
@@ -281,10 +298,10 @@ func TestProgress(t *testing.T) {
 	p.Stored.Store(25)
 	p.Plain.Store(50_000_000)
 	p.Records.Store(1234)
-	if got, want := status(p, 100, time.Second), "25 %, 1234 records, 50 MB/s, 3s left"; got != want {
+	if got, want := status(p, 0, 100, time.Second), "25 %, 1234 records, 50 MB/s, 3s left"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got, want := status(p, 0, time.Second), "1234 records, 50 MB/s"; got != want {
+	if got, want := status(p, 0, 0, time.Second), "1234 records, 50 MB/s"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
