@@ -29,7 +29,7 @@ esac
 `)
 	m.program("nbidentity", note+`case $1 in
 credentials) [ ! -e `+m.path("refused")+` ] || { echo 'nbidentity: the role does not trust itself' >&2; exit 1; }; echo '{"SecretAccessKey":"s3cret"}' ;;
-status) echo 'AWS calls from this notebook instance are made as alice-nb'; echo more ;;
+status) echo 'AWS calls from this notebook are made as alice-nb'; echo more ;;
 esac
 `)
 	m.write("nb.rpm", "a package")
