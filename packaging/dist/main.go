@@ -34,8 +34,10 @@ func main() {
 	var twice bool
 	flag.StringVar(&describe, "version", "", "`version`: 1.2.3, or what git describe says")
 	flag.StringVar(&d.out, "o", "dist", "`directory` for the results, which is emptied")
+	architectures := flag.String("arch", "amd64,arm64", "`architectures`, Go's names of them")
 	flag.BoolVar(&twice, "twice", false, "do it again elsewhere, and fail unless all bytes are the same")
 	flag.Parse()
+	d.architectures = strings.Split(*architectures, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	err := d.identify(ctx, describe)
@@ -53,9 +55,10 @@ func main() {
 
 // dist is one release.
 type dist struct {
-	version string
-	date    time.Time // of every file in it
-	out     string
+	version       string
+	architectures []string
+	date          time.Time // of every file in it
+	out           string
 }
 
 // identify finds out which release this is.
@@ -126,7 +129,7 @@ func (d *dist) make(ctx context.Context) error {
 	defer os.RemoveAll(work)
 
 	var all []program
-	for _, arch := range []string{"amd64", "arm64"} {
+	for _, arch := range d.architectures {
 		built, err := build(ctx, d.version, arch, filepath.Join(work, arch, "bin"))
 		if err != nil {
 			return err
@@ -141,7 +144,7 @@ func (d *dist) make(ctx context.Context) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	for _, arch := range []string{"amd64", "arm64"} {
+	for _, arch := range d.architectures {
 		tree := filepath.Join(work, arch)
 		if err := d.writeDocs(tree, modules); err != nil {
 			return err
