@@ -10,7 +10,7 @@ RECORDS     ?= 100000
 # A test process under the race detector otherwise sleeps a second at its end.
 export GORACE = atexit_sleep_ms=1
 
-.PHONY: help build whoami hello demo test race check fmt vet staticcheck shellcheck tidy interop adversary dist dist-check bench who-accuracy fuzz clean
+.PHONY: help build whoami hello demo test race check fmt vet staticcheck shellcheck tidy interop adversary dist dist-check boot-test bench who-accuracy fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,12 @@ dist-check: ## the same, twice, and not a byte may differ
 
 faults: whoami ## everything under the notebook fails, in turn (some trials need root)
 	@$(GO) run ./internal/lab/faults -bin bin
+
+boot-test: build ## the real packages and lifecycle scripts on whole machines in containers (root; keeps an image under /var/cache)
+	@$(GO) run ./packaging/dist -arch "$$($(GO) env GOARCH)" -version 1.0.0 -o bin/packages/old
+	@$(GO) run ./packaging/dist -arch "$$($(GO) env GOARCH)" -version 1.0.1 -o bin/packages/new
+	@$(BUILD) -o bin/boot ./internal/lab/boot
+	@bin/boot -bin bin -old bin/packages/old -new bin/packages/new
 
 hello: build
 	@$(BUILD) -o bin/hello ./internal/lab/bench/hello

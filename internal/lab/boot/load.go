@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	workers = 4
+	pause   = 10 * time.Millisecond // between one worker's calls
+)
+
+// callReport is what a load says when it ends.
+type callReport struct {
+	Calls    int
+	Failures []callFailure
+	Slowest  time.Duration
+}
+
+type callFailure struct {
+	At    time.Time
+	Error string
+}
+
+// runCalls is the load: it runs on the machine, as its user, until in ends, and
+// writes a callReport to out.
+func runCalls(ctx context.Context, in io.Reader, out io.Writer) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		_, _ = io.Copy(io.Discard, in)
+		stop()
+	}()
+	var mu sync.Mutex
+	var report callReport
+	client := &http.Client{Timeout: 10 * time.Second}
+	group := new(errgroup.Group)
+	for range workers {
+		group.Go(func() error {
+			for ctx.Err() == nil {
+				started := time.Now()
+				err := oneCall(client)
+				mu.Lock()
+				report.Calls++
+				report.Slowest = max(report.Slowest, time.Since(started))
+				if err != nil {
+					report.Failures = append(report.Failures, callFailure{started, err.Error()})
+				}
+				mu.Unlock()
+				time.Sleep(pause)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return json.NewEncoder(out).Encode(report)
+}
+
+// oneCall finds its credentials anew and tries once, so that nothing hides a
+// refusal. It is not interrupted when the load ends.
+func oneCall(client *http.Client) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(client), config.WithRetryMaxAttempts(1))
+	if err != nil {
+		return err
+	}
+	_, err = sts.NewFromConfig(cfg).GetCallerIdentity(ctx, nil)
+	return err
+}
+
+// load is a load that runs.
+type load struct {
+	cmd   *exec.Cmd
+	stdin io.Closer
+	out   bytes.Buffer
+	said  bytes.Buffer // on stderr, where the SDK shows what the client says
+}
+
+// startLoad begins with cmd, which runs this program with -calls.
+func startLoad(cmd *exec.Cmd) (*load, error) {
+	l := &load{cmd: cmd}
+	cmd.Stdout, cmd.Stderr = &l.out, &l.said
+	var err error
+	if l.stdin, err = cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	return l, cmd.Start()
+}
+
+// stop ends the load and returns what came of it.
+func (l *load) stop() (callReport, error) {
+	var report callReport
+	if err := l.stdin.Close(); err != nil {
+		return report, err
+	}
+	if err := l.cmd.Wait(); err != nil {
+		return report, fmt.Errorf("the load: %w\n%s", err, l.said.Bytes())
+	}
+	err := json.Unmarshal(l.out.Bytes(), &report)
+	if err == nil && report.Calls == 0 {
+		err = fmt.Errorf("the load made no call: it proves nothing")
+	}
+	return report, err
+}
