@@ -35,6 +35,7 @@ type Account struct {
 type Record struct {
 	EventName    string `json:"eventName"`
 	UserAgent    string `json:"userAgent"`
+	SourceIP     string `json:"sourceIPAddress"`
 	ErrorCode    string `json:"errorCode"`
 	UserIdentity struct {
 		Type           string `json:"type"`

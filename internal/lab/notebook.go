@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -28,6 +29,10 @@ type Notebook struct {
 	Unfenced bool
 	// Sock is the name of the daemon's socket, if not nb.sock.
 	Sock string
+	// Client is the program that ~/.aws/config will name, instead of nbidentity.
+	Client string
+	// NoIMDSFace and NoContainerFace leave these ports to nobody.
+	NoIMDSFace, NoContainerFace bool
 	// Env is what the platform gives to every program, the daemon too.
 	Env []string
 
@@ -82,16 +87,20 @@ func (nb *Notebook) settings() string {
 	line("metadata_file", nb.path("resource-metadata.json"))
 	line("state_dir", nb.path("state"))
 	line("socket", nb.Socket())
-	line("client", nb.lab.Program("nbidentity"))
+	line("client", cmp.Or(nb.Client, nb.lab.Program("nbidentity")))
 	b.WriteString("[endpoints]\n")
 	line("sts", nb.account.API)
 	line("sagemaker", nb.account.API)
 	line("imds", nb.IMDS)
 	line("container", nb.Container)
 	line("container_path", nb.ContainerPath)
-	if len(nb.Enter) == 0 {
-		// The ports are the host's, which others may be using.
-		b.WriteString("[faces]\nimds_port = 0\ncontainer_port = 0\n")
+	b.WriteString("[faces]\n")
+	hosts := len(nb.Enter) == 0 // the ports are then the host's, which others may be using
+	if hosts || nb.NoIMDSFace {
+		b.WriteString("imds_port = 0\n")
+	}
+	if hosts || nb.NoContainerFace {
+		b.WriteString("container_port = 0\n")
 	}
 	if nb.Unfenced {
 		b.WriteString("[fence]\nenabled = false\n")

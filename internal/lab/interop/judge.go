@@ -9,17 +9,18 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/lab"
 )
 
-// watch reads the trail from where it stopped the last time.
+// watch reads the trail of one notebook from where it stopped the last time.
 type watch struct {
 	account *lab.Account
+	source  string // address from which its calls come
 	seen    int
 }
 
-// calls returns the calls that programs on notebooks have made since.
+// calls returns the calls that programs on the notebook have made since.
 func (w *watch) calls(ctx context.Context) ([]lab.Record, error) {
 	records, err := w.account.Records(ctx, w.seen)
 	w.seen += len(records)
-	return slices.DeleteFunc(records, func(r lab.Record) bool { return !r.ByClient() }), err
+	return slices.DeleteFunc(records, func(r lab.Record) bool { return !r.ByClient() || r.SourceIP != w.source }), err
 }
 
 // verdict counts calls by what their records say about who made them.

@@ -54,7 +54,7 @@ func readLeftovers(dir string) ([]leftover, error) {
 // each client made of each.
 type matrix struct {
 	*session
-	want    string
+	*site
 	cases   []leftover
 	homes   []*lab.Notebook // the same notebook with another home, one a case
 	clients []clients.Client
@@ -68,48 +68,48 @@ type outcome struct {
 	err    error
 }
 
-// playLeftovers lets nbidentityd write its part into every leftover, lets the
-// quick clients call, and lets nbidentityd take its part out again. trail is
-// read to its present end.
-func (s *session) playLeftovers(ctx context.Context, nb *lab.Notebook, want string, cases []leftover, trail *watch) error {
-	empty := *nb
-	empty.Home = filepath.Join(s.lab.Dir, "leftovers", "none")
-	if err := s.prove(ctx, &empty, "with an empty home", want, trail); err != nil {
-		return err
+// settle lets nbidentityd write its part into every leftover.
+func (m *matrix) settle(ctx context.Context) error {
+	empty := *m.nb
+	empty.Home = filepath.Join(m.lab.Dir, "leftovers", "none")
+	if err := m.prove(ctx, m.site, &empty); err != nil {
+		return fmt.Errorf("with an empty home: %w", err)
 	}
-	fmt.Println("  with these leftovers in ~/.aws, after nbidentityd install:")
-	m := &matrix{session: s, want: want, cases: cases}
-	before := s.failures
-	for _, c := range s.clients {
+	for _, c := range m.session.clients {
 		if c.Quick && c.Skip == "" {
 			m.clients = append(m.clients, c)
 		}
 	}
-	for _, c := range cases {
-		if err := m.settle(ctx, nb, c); err != nil {
+	for _, c := range m.cases {
+		if err := m.settleOne(ctx, c); err != nil {
 			return fmt.Errorf("leftover %s: %w", c.name, err)
 		}
 	}
-	if err := m.run(ctx); err != nil {
-		return err
-	}
-	calls, err := trail.calls(ctx)
+	return nil
+}
+
+// finish prints what the clients made of the leftovers and lets nbidentityd
+// take its part out again.
+func (m *matrix) finish(ctx context.Context) error {
+	before := m.failures
+	fmt.Printf("\n%s, with these leftovers in ~/.aws, after nbidentityd install:\n", m.site)
+	calls, err := m.trail.calls(ctx)
 	if err != nil {
 		return err
 	}
 	m.print(len(calls))
-	for i, c := range cases {
+	for i, c := range m.cases {
 		if err := m.leave(ctx, i, c); err != nil {
 			return fmt.Errorf("leftover %s: %w", c.name, err)
 		}
 	}
-	fmt.Printf("leftovers: %d cases × %d clients, %d failed\n", len(cases), len(m.clients), s.failures-before)
+	fmt.Printf("leftovers: %d cases × %d clients, %d failed\n", len(m.cases), len(m.clients), m.failures-before)
 	return nil
 }
 
-// settle makes a home with the leftover and runs nbidentityd install on it.
-func (m *matrix) settle(ctx context.Context, nb *lab.Notebook, c leftover) error {
-	home := *nb
+// settleOne makes a home with the leftover and runs nbidentityd install on it.
+func (m *matrix) settleOne(ctx context.Context, c leftover) error {
+	home := *m.nb
 	home.Home = filepath.Join(m.lab.Dir, "leftovers", c.name)
 	m.homes = append(m.homes, &home)
 	aws := filepath.Join(home.Home, ".aws")
@@ -121,7 +121,7 @@ func (m *matrix) settle(ctx context.Context, nb *lab.Notebook, c leftover) error
 		return err
 	}
 	for _, p := range []string{home.Home, aws, path} {
-		if err := os.Chown(p, nb.UID, nb.UID); err != nil {
+		if err := os.Chown(p, home.UID, home.UID); err != nil {
 			return err
 		}
 	}
@@ -152,7 +152,7 @@ func (m *matrix) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for i, c := range m.clients {
 		group.Go(func() error {
-			trail := &watch{account: m.account}
+			trail := &watch{account: m.account, source: m.trail.source}
 			if _, err := trail.calls(ctx); err != nil {
 				return err
 			}

@@ -3,7 +3,11 @@
 // the clients' own words.
 //
 // The clients are what their registries offer, unmodified, each with its
-// default chain: no endpoint, no credentials and no region in the environment.
+// default chain: no credentials and no region in the environment, and what leads
+// to the daemon's faces only where a trial says so. One table shows each client
+// through each face, while all is well and while the other faces fail; another
+// what becomes of configurations that a notebook may already have.
+//
 // AWS's host names and the addresses of the platform lead to fakeaws because
 // the trials run on a stage of their own, whose certificates the clients' own
 // trust stores accept. The daemon runs as root with the public endpoints, the

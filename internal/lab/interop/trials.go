@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/nbidentityd/nbidentityd/internal/lab"
 	"github.com/nbidentityd/nbidentityd/internal/lab/interop/clients"
 	"github.com/nbidentityd/nbidentityd/internal/lab/interop/stage"
@@ -20,7 +22,13 @@ import (
 const (
 	clientUID   = 1000
 	clientLimit = 90 * time.Second
+	// hangLimit is long enough for every client to start and to try whatever it
+	// tries when credential_process does not answer.
+	hangLimit = 15 * time.Second
 )
+
+// hanging is a client that never answers.
+const hanging = "hanging-client"
 
 // trial is one notebook of fakeaws' default scenario.
 type trial struct {
@@ -28,43 +36,44 @@ type trial struct {
 	want     string // the name that every call must carry
 	platform string // the one address at which the platform gives credentials
 	app      string // of the scenario, in Studio
+	about    string // what is special about it
 }
 
 const instance = `{
 	"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb",
 	"ResourceName": "alice-nb"}`
 
-// trials lists the two on which every client calls, and the one for leftovers.
-// On the first the fence leads to the right name whatever way a client takes;
-// on the others only credential_process does.
-func trials() (tables []trial, leftovers trial) {
+const space = `{
+	"AppType": "JupyterLab", "DomainId": "d-exampledomain", "SpaceName": "alice-space",
+	"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:app/d-exampledomain/alice-space/JupyterLab/default",
+	"ResourceName": "default"}`
+
+// trials lists the notebooks: the same instance with different faces failing, a
+// Studio app, and the instance for leftovers, on which nothing but
+// credential_process leads to the right name. bin is where the programs are
+// that stand in for the client.
+func trials(bin string) []trial {
+	onInstance := func(about string, nb lab.Notebook) trial {
+		nb.UID, nb.Metadata = clientUID, instance
+		return trial{notebook: nb, want: "alice-nb", platform: stage.IMDSAddress, about: about}
+	}
 	return []trial{
-			{
-				notebook: lab.Notebook{Name: "instance", UID: clientUID, Metadata: instance},
-				want:     "alice-nb", platform: stage.IMDSAddress,
-			},
-			{
-				notebook: lab.Notebook{Name: "space", UID: clientUID, Metadata: `{
-				"AppType": "JupyterLab", "DomainId": "d-exampledomain", "SpaceName": "alice-space",
-				"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:app/d-exampledomain/alice-space/JupyterLab/default",
-				"ResourceName": "default"}`},
-				want: "alice", platform: stage.ContainerAddress, app: "alice-lab",
-			},
-		}, trial{
-			notebook: lab.Notebook{Name: "unfenced", UID: clientUID, Metadata: instance, Unfenced: true},
-			want:     "alice-nb", platform: stage.IMDSAddress,
-		}
+		onInstance("all faces open", lab.Notebook{Name: "open"}),
+		onInstance("the socket alone", lab.Notebook{Name: "socket", NoIMDSFace: true, NoContainerFace: true}),
+		onInstance("container credentials alone; the client fails", lab.Notebook{Name: "container", NoIMDSFace: true, Client: "/bin/false"}),
+		onInstance("the IMDS face alone; the client fails", lab.Notebook{Name: "imds", NoContainerFace: true, Client: "/bin/false"}),
+		onInstance("the client hangs", lab.Notebook{Name: "hangs", Client: filepath.Join(bin, hanging)}),
+		{notebook: lab.Notebook{Name: "space", UID: clientUID, Metadata: space}, want: "alice", platform: stage.ContainerAddress, app: "alice-lab"},
+		// Without faces, install tells nobody's kernel of them.
+		onInstance("without the fence and the other faces", lab.Notebook{Name: "unfenced", Unfenced: true, NoIMDSFace: true, NoContainerFace: true}),
+	}
 }
 
 func (t trial) String() string {
 	if t.app != "" {
 		return fmt.Sprintf("Studio, private space alice-space of %s, credentials at %s", t.want, t.platform)
 	}
-	fence := "with the fence"
-	if t.notebook.Unfenced {
-		fence = "without the fence"
-	}
-	return fmt.Sprintf("notebook instance %s, credentials at %s, %s", t.want, t.platform, fence)
+	return fmt.Sprintf("notebook instance %s, %s", t.want, t.about)
 }
 
 // session is one run of the trials and what it has come to.
@@ -89,6 +98,13 @@ func (s *session) fail(output []byte, format string, args ...any) {
 	}
 }
 
+// site is a notebook that a daemon attends.
+type site struct {
+	trial
+	nb    *lab.Notebook
+	trail *watch
+}
+
 // play runs on the stage, with everything laid out in dir.
 func play(ctx context.Context, dir, casesDir string) (err error) {
 	started := time.Now()
@@ -98,23 +114,21 @@ func play(ctx context.Context, dir, casesDir string) (err error) {
 	}
 	s := &session{dir: dir, lab: &lab.Lab{Bin: filepath.Join(dir, "bin"), Dir: filepath.Join(dir, "lab")}, ran: map[string]bool{}}
 	defer func() { err = errors.Join(err, s.lab.Close()) }()
-	tables, leftovers := trials()
-	if err := s.build(ctx, append(tables, leftovers)); err != nil {
+	all := trials(s.lab.Bin)
+	if err := s.build(ctx, all); err != nil {
 		return err
 	}
-	for _, t := range tables {
-		if err := s.table(ctx, t); err != nil {
+	fmt.Println("before the daemon, each of these reaches AWS without the name (not counted):")
+	sites := make(map[string]*site)
+	for i, t := range all {
+		if sites[t.notebook.Name], err = s.attend(ctx, t, stage.Source(i)); err != nil {
 			return fmt.Errorf("%s: %w", t.notebook.Name, err)
 		}
 	}
-	nb, trail, err := s.attend(ctx, leftovers)
-	if err != nil {
-		return fmt.Errorf("%s: %w", leftovers.notebook.Name, err)
-	}
-	if err := s.playLeftovers(ctx, nb, leftovers.want, cases, trail); err != nil {
+	if err := s.run(ctx, sites, cases); err != nil {
 		return err
 	}
-	if err := s.searchSecrets(ctx, nb); err != nil {
+	if err := s.searchSecrets(ctx, sites["open"].nb); err != nil {
 		s.fail(nil, "searching for secrets: %v", err)
 	}
 	fmt.Printf("the trials took %.1f s; %d failures\n", time.Since(started).Seconds(), s.failures)
@@ -125,12 +139,55 @@ func play(ctx context.Context, dir, casesDir string) (err error) {
 	return nil
 }
 
+// run lets the clients loose, on two notebooks at a time, and prints what came
+// of it. On one notebook one client is over before the next begins.
+func (s *session) run(ctx context.Context, sites map[string]*site, cases []leftover) error {
+	studio := column{face: unixFace}
+	var ofStudio []result
+	results := make([][]result, len(columns))
+	m := &matrix{session: s, site: sites["unfenced"], cases: cases}
+	if err := m.settle(ctx); err != nil {
+		return err
+	}
+	group, running := errgroup.WithContext(ctx)
+	group.SetLimit(2)
+	faces := func(name string) {
+		group.Go(func() (err error) {
+			for i, c := range columns {
+				if c.trial == name && err == nil {
+					results[i], err = s.tryAll(running, sites[name], c)
+				}
+			}
+			return err
+		})
+	}
+	faces("open") // the longest first
+	group.Go(func() error { return m.run(running) })
+	for _, name := range []string{"imds", "socket", "container"} {
+		faces(name)
+	}
+	group.Go(func() (err error) {
+		ofStudio, err = s.tryAll(running, sites["space"], studio)
+		return err
+	})
+	faces("hangs")
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	s.printFaces(sites["open"].want, results)
+	s.printStudio(sites["space"], studio, ofStudio)
+	return m.finish(ctx)
+}
+
 // build makes the network, starts AWS and makes its names and certificates
 // work.
 func (s *session) build(ctx context.Context, trials []trial) (err error) {
 	var notebooks []stage.Notebook
 	for _, t := range trials {
 		notebooks = append(notebooks, stage.Notebook{Name: t.notebook.Name, Platform: t.platform})
+	}
+	if err := os.WriteFile(s.lab.Program(hanging), []byte("#!/bin/sh\nexec sleep 30\n"), 0o755); err != nil {
+		return err
 	}
 	// What clients leave in /tmp lies in the lab and is searched for secrets.
 	if err := stage.Build(ctx, filepath.Join(s.lab.Dir, "tmp"), notebooks...); err != nil {
@@ -154,99 +211,55 @@ func (s *session) build(ctx context.Context, trials []trial) (err error) {
 	return err
 }
 
-// attend proves that an unattributed call would show and starts the daemon. It
-// returns the trail from then on.
-func (s *session) attend(ctx context.Context, t trial) (*lab.Notebook, *watch, error) {
-	fmt.Printf("\n%s\n", t)
+// attend proves that an unattributed call would show and starts the daemon. The
+// site's trail begins then.
+func (s *session) attend(ctx context.Context, t trial, source string) (*site, error) {
 	t.notebook.Enter = stage.Enter(t.notebook.Name)
 	if t.app != "" {
 		t.notebook.Env = []string{"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=" + s.account.ContainerPaths[t.app]}
 	}
 	nb, err := s.lab.NewNotebook(s.account, t.notebook)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	trail := &watch{account: s.account}
-	if _, err := trail.calls(ctx); err != nil {
-		return nil, nil, err
-	}
-	if err := s.prove(ctx, nb, "before the daemon", t.want, trail); err != nil {
-		return nil, nil, err
+	at := &site{trial: t, nb: nb, trail: &watch{account: s.account, source: source}}
+	if err := s.prove(ctx, at, nb); err != nil {
+		return nil, err
 	}
 	_, err = nb.StartDaemon(ctx)
-	return nb, trail, err
+	return at, err
 }
 
-// table lets every client call.
-func (s *session) table(ctx context.Context, t trial) error {
-	nb, trail, err := s.attend(ctx, t)
-	if err != nil {
-		return err
-	}
-	for _, c := range s.clients {
-		if c.Skip != "" {
-			fmt.Printf("  %-18s skipped: %s\n", c.Name, c.Skip)
-			if os.Getenv("CI") == "true" {
-				s.fail(nil, "%s: skipped in CI", c.Name)
-			}
-			continue
+// printStudio lists what each client did in Studio, where there is the socket
+// only: the platform's own container credentials come before ours.
+func (s *session) printStudio(at *site, c column, results []result) {
+	fmt.Printf("\n%s\n", at)
+	for i, client := range s.clients {
+		if client.Skip != "" {
+			continue // said above
 		}
-		if err := s.try(ctx, nb, c, t.want, trail); err != nil {
-			return err
+		r := results[i]
+		s.count(client, r.calls, at.want)
+		fmt.Printf("  %-18s %-14s %s\n", client.Name, r.word(c, client, at.want), describe(r.calls, at.want))
+		if r.word(c, client, at.want) != unixFace {
+			s.fail(r.output, "%s in Studio: ended with %v; credentials by %q", client.Name, r.ended, r.vended)
 		}
 	}
-	return nil
 }
 
 // prove makes a call that the judge must object to.
-func (s *session) prove(ctx context.Context, nb *lab.Notebook, when, want string, trail *watch) error {
+func (s *session) prove(ctx context.Context, at *site, nb *lab.Notebook) error {
 	out, err := asUser(ctx, nb, []string{"AWS_REGION=" + s.account.Region}, s.lab.Program("whoami"))
 	if err != nil {
-		return fmt.Errorf("a call %s: %w\n%s", when, err, out)
+		return fmt.Errorf("a call that must be possible: %w\n%s", err, out)
 	}
-	calls, err := trail.calls(ctx)
+	calls, err := at.trail.calls(ctx)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("  %s: %s\n", when, describe(calls, want))
-	if v := judge(calls, want); v.unattributed == 0 {
-		return fmt.Errorf("a call %s was not unattributed (%s): this set-up would not show one", when, v)
-	}
-	return nil
-}
-
-// try runs one client and judges what it left in the trail.
-func (s *session) try(ctx context.Context, nb *lab.Notebook, c clients.Client, want string, trail *watch) error {
-	out, ended := asUser(ctx, nb, c.Env, c.Args...)
-	if err := os.WriteFile(filepath.Join(s.lab.Dir, nb.Name, "client-"+fileName(c.Name)+".log"), out, 0o644); err != nil {
-		return err
-	}
-	calls, err := trail.calls(ctx)
-	if err != nil {
-		return err
-	}
-	v := judge(calls, want)
-	s.ran[c.Name] = true
-	s.total.add(v)
-	result := "all as " + want
-	switch {
-	case v.calls == 0:
-		result = "no call"
-	case !v.good():
-		result = "NOT all as " + want
-	}
-	agent := "-"
-	if len(calls) > 0 {
-		agent = agentOf(calls[0])
-	}
-	fmt.Printf("  %-18s %-24s %-19s %s\n", c.Name, agent, result, describe(calls, want))
-	switch {
-	case ended != nil:
-		s.fail(out, "%s on %s: %v", c.Name, nb.Name, ended)
-	case !v.good():
-		s.fail(out, "%s on %s: %s", c.Name, nb.Name, v)
-	case !strings.HasPrefix(agent, c.Agent):
-		s.fail(out, "%s on %s: its user agent is %s, not %s…", c.Name, nb.Name, agent, c.Agent)
+	fmt.Printf("  %s: %s\n", at, describe(calls, at.want))
+	if v := judge(calls, at.want); v.unattributed == 0 {
+		return fmt.Errorf("a call was not unattributed (%s): this set-up would not show one", v)
 	}
 	return nil
 }
@@ -257,7 +270,9 @@ func asUser(ctx context.Context, nb *lab.Notebook, env []string, args ...string)
 	defer cancel()
 	id := strconv.Itoa(nb.UID)
 	user := []string{"setpriv", "--reuid=" + id, "--regid=" + id, "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--"}
-	return nb.Command(ctx, env, slices.Concat(user, args)...).CombinedOutput()
+	cmd := nb.Command(ctx, env, slices.Concat(user, args)...)
+	cmd.WaitDelay = time.Second // for children that hold the output
+	return cmd.CombinedOutput()
 }
 
 // searchSecrets stops everything and searches all that was written for every

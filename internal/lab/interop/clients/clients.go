@@ -18,6 +18,19 @@ type Client struct {
 	Env   []string
 	Skip  string // why it cannot run here
 	Quick bool   // it may be run many times
+
+	// FallsThrough: when credential_process fails it asks elsewhere. For the
+	// others that is the end.
+	FallsThrough bool
+	// NoTokenFile: its release knows AWS_CONTAINER_CREDENTIALS_FULL_URI and no
+	// AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE.
+	NoTokenFile bool
+	// WantsSlash: its release appends to AWS_EC2_METADATA_SERVICE_ENDPOINT without
+	// a slash between. Java appends with one, whatever there is.
+	WantsSlash bool
+	// NotBoth: with container credentials in the environment it never asks the
+	// instance metadata service, even when they fail.
+	NotBoth bool
 }
 
 // All lists every client, with the reason where one cannot run. bin is the
@@ -35,17 +48,17 @@ func All(bin, ca string) ([]Client, error) {
 	return []Client{
 		{Name: "boto3, newest", Agent: "Boto3/", Args: python("identity.py"), Skip: skips["python"], Quick: true},
 		{Name: "boto3, Debian's", Agent: "Boto3/1.26.", Args: []string{"/usr/bin/python3", dirs["python"] + "/identity.py"},
-			Skip: either(skips["python"], absent("/usr/lib/python3/dist-packages/boto3", "python3-boto3"))},
+			Skip: either(skips["python"], absent("/usr/lib/python3/dist-packages/boto3", "python3-boto3")), NoTokenFile: true},
 		{Name: "ipykernel + boto3", Agent: "Boto3/", Args: python("notebook.py", "python3"), Skip: skips["python"]},
 		{Name: "AWS CLI v1", Agent: "aws-cli/1.", Args: python("venv/bin/aws", "s3", "ls"), Skip: skips["python"]},
-		{Name: "AWS CLI v2", Agent: "aws-cli/2.", Args: []string{"/usr/bin/aws", "sts", "get-caller-identity"}, Skip: absent("/usr/bin/aws", "awscli")},
-		{Name: "pyarrow (C++ SDK)", Agent: "aws-sdk-cpp/", Args: python("listing.py"), Skip: skips["python"]},
+		{Name: "AWS CLI v2", Agent: "aws-cli/2.", Args: []string{"/usr/bin/aws", "sts", "get-caller-identity"}, Skip: absent("/usr/bin/aws", "awscli"), NoTokenFile: true, WantsSlash: true},
+		{Name: "pyarrow (C++ SDK)", Agent: "aws-sdk-cpp/", Args: python("listing.py"), Skip: skips["python"], FallsThrough: true, NotBoth: true},
 		{Name: "Go SDK v2", Agent: "aws-sdk-go-v2/", Args: []string{bin + "/whoami"}, Quick: true},
 		// Node's roots are compiled in; there is no file to put the authority's
 		// certificate into.
 		{Name: "JavaScript SDK v3", Agent: "aws-sdk-js/3.", Args: []string{"node", dirs["js"] + "/identity.js"},
-			Env: []string{"NODE_EXTRA_CA_CERTS=" + ca}, Skip: skips["js"], Quick: true},
-		{Name: "Java SDK v2", Agent: "aws-sdk-java/2.", Args: java, Skip: skips["java"]},
+			Env: []string{"NODE_EXTRA_CA_CERTS=" + ca}, Skip: skips["js"], Quick: true, FallsThrough: true, NotBoth: true},
+		{Name: "Java SDK v2", Agent: "aws-sdk-java/2.", Args: java, Skip: skips["java"], FallsThrough: true},
 	}, nil
 }
 

@@ -30,6 +30,9 @@ var hostNames = []string{
 	"api.sagemaker.us-east-1.amazonaws.com",
 }
 
+// Source is the address from which the calls of Build's i-th notebook come.
+func Source(i int) string { return fmt.Sprintf("10.9.%d.2", i) }
+
 // checkOwn makes sure that the platform's addresses cannot get onto a network
 // that somebody else uses: on a cloud machine they are real.
 func checkOwn() error {
@@ -52,7 +55,7 @@ func network(ctx context.Context, notebooks []Notebook) error {
 		"addr add " + APIAddress + "/32 dev lo",
 	}
 	for i, n := range notebooks {
-		name, ours, theirs := n.Name, fmt.Sprintf("10.9.%d.1", i), fmt.Sprintf("10.9.%d.2/24", i)
+		name, ours, theirs := n.Name, fmt.Sprintf("10.9.%d.1", i), Source(i)+"/24"
 		commands = append(commands,
 			"netns add "+name,
 			"-n "+name+" link set lo up",
