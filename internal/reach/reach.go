@@ -15,7 +15,9 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"os/user"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -30,7 +32,7 @@ const limit = 20 * time.Second
 
 // Config says who is to be observed, and what is tried.
 type Config struct {
-	User string // as sudo knows it
+	User string // name, or the uid in digits
 	UID  uint32
 	GIDs []uint32 // all groups of the user
 
@@ -106,7 +108,7 @@ func sudo(ctx context.Context, cfg Config) assurance.Answer {
 	}
 	args := []string{"-n", "-l"}
 	if os.Geteuid() == 0 {
-		args = append(args, "-U", cfg.User)
+		args = append(args, "-U", sudoName(cfg))
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = []string{"LC_ALL=C"}
@@ -121,6 +123,20 @@ func sudo(ctx context.Context, cfg Config) assurance.Answer {
 		return assurance.Yes
 	}
 	return assurance.Unknown
+}
+
+// sudoName is how sudo calls the user. It goes by the uid, and by the first name
+// that has it. A user without one it lets do nothing, but says so only to
+// themselves; some releases take a number here.
+func sudoName(cfg Config) string {
+	uid := strconv.FormatUint(uint64(cfg.UID), 10)
+	if u, err := user.LookupId(uid); err == nil {
+		return u.Username
+	}
+	if cfg.User == uid {
+		return "#" + uid
+	}
+	return cfg.User
 }
 
 func defaultSockets() []string {

@@ -7,7 +7,10 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -15,6 +18,48 @@ import (
 )
 
 const markHeader = "Test-Mark"
+
+func TestSudoName(t *testing.T) {
+	const nameless = 4000000000
+	for _, tt := range []struct {
+		user string
+		uid  uint32
+		want string
+	}{
+		{"0", 0, "root"},
+		{"toor", 0, "root"},
+		{"4000000000", nameless, "#4000000000"},
+		{"from-elsewhere", nameless, "from-elsewhere"},
+	} {
+		if got := sudoName(Config{User: tt.user, UID: tt.uid}); got != tt.want {
+			t.Errorf("%s, uid %d: %q, want %q", tt.user, tt.uid, got, tt.want)
+		}
+	}
+}
+
+// Sudo itself, asked of a user who has no rights and of one who has a number only.
+func TestSudoItself(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: sudo tells it about others")
+	}
+	if _, err := exec.LookPath("sudo"); err != nil {
+		t.Skip("needs sudo, which is not installed")
+	}
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		t.Skip(err)
+	}
+	uid, err := strconv.ParseUint(nobody.Uid, 10, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := sudo(t.Context(), Config{User: nobody.Uid, UID: uint32(uid)}); got != assurance.No {
+		t.Errorf("nobody: %q", got)
+	}
+	if got := sudo(t.Context(), Config{User: "4000000000", UID: 4000000000}); got == assurance.Yes {
+		t.Errorf("a number: %q", got)
+	}
+}
 
 // service answers as a metadata service, ours when it has a mark.
 func service(t *testing.T, mark string) netip.AddrPort {
