@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -62,6 +64,9 @@ func (s *siege) build(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := people(); err != nil {
+		return err
+	}
 	err = commands(ctx,
 		"ip -6 addr add fd00:9::1/64 dev "+instance+" nodad",
 		"ip -6 addr add fd00:ec2::254/128 dev "+instance+" nodad",
@@ -94,6 +99,21 @@ func (s *siege) build(ctx context.Context) (err error) {
 	}
 	s.clients, err = clients.All(s.lab.Bin, ca)
 	return err
+}
+
+// people gives names to the users' numbers, on the stage's /etc: sudo lets
+// nobody without one do anything, and tells nothing of them.
+func people() error {
+	f, err := os.OpenFile("/etc/passwd", os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	for _, uid := range []int{userUID, otherUID} {
+		if _, missing := user.LookupId(strconv.Itoa(uid)); missing != nil && err == nil {
+			_, err = fmt.Fprintf(f, "notebook-%d:x:%[1]d:%[1]d::/nonexistent:/bin/sh\n", uid)
+		}
+	}
+	return errors.Join(err, f.Close())
 }
 
 // container puts a namespace behind a bridge of the notebook instance, as
