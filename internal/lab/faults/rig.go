@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/nbidentityd/nbidentityd/internal/lab"
 )
 
@@ -94,6 +96,7 @@ func (t trial) play(ctx context.Context, bin string) (res result) {
 		err = r.awaitWell(ctx)
 	}
 	res.recovery = time.Since(mended)
+	sleep(ctx, time.Second) // of the life after it
 	home()
 	sleep(ctx, 200*time.Millisecond) // calls under way
 	res.said, res.tally, res.witness = r.said, r.crowd.tally, r.crowd.witness
@@ -284,4 +287,17 @@ func (r *rig) crowdOut(ctx context.Context, n int, d time.Duration) error {
 	sleep(ctx, d)
 	r.notice(ctx)
 	return nil
+}
+
+// overlay puts a file of the lab in the place of one of the system, in the
+// namespace of this program, and returns its path.
+func (r *rig) overlay(system, content string) (path string, err error) {
+	path = filepath.Join(r.lab.Dir, filepath.Base(system))
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		return "", err
+	}
+	if err := unix.Mount(path, system, "", unix.MS_BIND, ""); err != nil {
+		return "", fmt.Errorf("putting %s over %s: %w", path, system, err)
+	}
+	return path, nil
 }

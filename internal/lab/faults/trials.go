@@ -17,7 +17,7 @@ import (
 )
 
 func trials() []trial {
-	var all []trial
+	all := crashes() // the longest first
 	all = append(all, refusals("sts", trial{})...)
 	all = append(all, refusals("imds", trial{base: hour / 2})...)
 	all = append(all, refusals("container", trial{base: hour / 2, studio: true})...)
@@ -345,6 +345,29 @@ func limits() []trial {
 			}
 			defer undo()
 			return little(ctx, r)
+		}},
+		{name: "DNS gone", root: true, late: true, act: func(ctx context.Context, r *rig) error {
+			// Nobody answers at the name server, so what is not in hosts is nowhere.
+			hosts, err := r.overlay("/etc/hosts", "127.0.0.1 localhost sts.aws.test\n")
+			if err != nil {
+				return err
+			}
+			if _, err := r.overlay("/etc/resolv.conf", "nameserver 127.0.0.1\n"); err != nil {
+				return err
+			}
+			api := r.account.API
+			r.account.API = strings.Replace(api, "127.0.0.1", "sts.aws.test", 1)
+			err = r.start(ctx)
+			r.account.API = api // others know the address
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost\n"), 0o644); err != nil {
+				return err
+			}
+			sleep(ctx, hour*6/10)
+			r.notice(ctx)
+			return os.WriteFile(hosts, []byte("127.0.0.1 localhost sts.aws.test\n"), 0o644)
 		}},
 		{name: "network cut", root: true, alone: true, cutOff: true, act: func(ctx context.Context, r *rig) error {
 			if out, err := exec.CommandContext(ctx, "ip", "link", "set", "lo", "down").CombinedOutput(); err != nil {
