@@ -87,6 +87,21 @@ func (c *crowd) gather(ctx context.Context) (home func()) {
 	}
 }
 
+// swell adds n members for d.
+func (c *crowd) swell(ctx context.Context, n int, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	var group sync.WaitGroup
+	for range n {
+		group.Go(func() {
+			for ctx.Err() == nil {
+				c.ask(ctx)
+			}
+		})
+	}
+	group.Wait()
+}
+
 // suspend stops everybody, when nobody is asking, until wake is called.
 func (c *crowd) suspend() (wake func()) {
 	c.awake.Lock()

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -270,23 +269,6 @@ func (r *rig) unattributed(ctx context.Context, res *result) (n int, err error) 
 		return n, errors.New("no call reached AWS: the trial shows nothing")
 	}
 	return n, nil
-}
-
-// crowdOut holds n connections to the socket that never say anything.
-func (r *rig) crowdOut(ctx context.Context, n int, d time.Duration) error {
-	var dialer net.Dialer
-	for range n {
-		limited, cancel := context.WithTimeout(ctx, time.Second)
-		conn, err := dialer.DialContext(limited, "unix", r.notebook.Socket())
-		cancel()
-		if err != nil {
-			continue // full: that is the trial
-		}
-		defer conn.Close()
-	}
-	sleep(ctx, d)
-	r.notice(ctx)
-	return nil
 }
 
 // overlay puts a file of the lab in the place of one of the system, in the

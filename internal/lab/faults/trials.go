@@ -327,10 +327,12 @@ func limits() []trial {
 		return nil
 	}
 	return []trial{
-		{name: "64 file descriptors", prefix: []string{"prlimit", "--nofile=64", "--"}, act: func(ctx context.Context, r *rig) error {
-			return r.crowdOut(ctx, 200, hour/2)
+		{name: "32 file descriptors, 100 clients at once", prefix: []string{"prlimit", "--nofile=32", "--"}, act: func(ctx context.Context, r *rig) error {
+			r.crowd.swell(ctx, 100, hour*6/10)
+			r.notice(ctx)
+			return nil
 		}},
-		{name: "2% of a processor", root: true, prefix: nil, act: func(ctx context.Context, r *rig) error {
+		{name: "2% of a processor", root: true, act: func(ctx context.Context, r *rig) error {
 			undo, err := confine(r.daemon.PID(), "cpu", map[string]string{"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "2000", "cpu.max": "2000 100000"})
 			if err != nil {
 				return err
