@@ -37,7 +37,7 @@ func (s *Server) newFace(f face) *face {
 
 // gate puts f's gate before l.
 func (f *face) gate(l net.Listener, containers bool, identify func(net.Conn) (caller, error)) *gate {
-	g := newGate(l, f.server.uids, containers, f.server.maxConns)
+	g := newGate(l, f.server.queues, containers, f.server.maxConns)
 	g.identify = identify
 	g.open = f.open
 	g.failed = func(err error) {
@@ -62,11 +62,7 @@ func (f *face) serve(ctx context.Context, g *gate, h http.Handler) error {
 		ErrorLog:                     log.New(logWriter{&f.server.refusals}, "", 0),
 	}
 	srv.SetKeepAlivesEnabled(f.idle > 0)
-	srv.ConnState = func(nc net.Conn, state http.ConnState) {
-		if state == http.StateIdle {
-			nc.(*conn).answered()
-		}
-	}
+	srv.ConnState = func(nc net.Conn, state http.ConnState) { nc.(*conn).changed(state) }
 
 	stopped := make(chan error, 1)
 	serving, done := context.WithCancel(ctx)
@@ -98,6 +94,9 @@ func (f *face) serve(ctx context.Context, g *gate, h http.Handler) error {
 // whatever kind, or nil after having refused it.
 func (f *face) admitted(w http.ResponseWriter, r *http.Request) *conn {
 	c := connOf(r.Context())
+	if c != nil && r.ContentLength != 0 {
+		c.endTurn() // net/http waits for a body before it writes the refusal
+	}
 	switch {
 	case c == nil || !c.allowed:
 		f.refuse(w, r, http.StatusForbidden, errForbidden)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/VictoriaMetrics/metrics"
 )
@@ -37,6 +38,7 @@ type share struct {
 	limit int
 	open  int
 	quiet list.List // of *conn, oldest first
+	turns *turns
 }
 
 // conn is an accepted connection and the one who made it.
@@ -49,22 +51,25 @@ type conn struct {
 	share *share
 	quiet *list.Element // guarded by gate.mu; nil while it is being answered
 	gone  bool          // guarded by gate.mu
+
+	answering bool        // since the end of a request's header; net/http's serving goroutine sets it
+	turn      atomic.Bool // holds one of share.turns
 }
 
-func newGate(l net.Listener, uids []uint32, containers bool, places int) *gate {
-	g := &gate{Listener: l, shares: make(map[uint32]*share, len(uids))}
-	sharers := len(uids)
+func newGate(l net.Listener, q *queues, containers bool, places int) *gate {
+	g := &gate{Listener: l, shares: make(map[uint32]*share, len(q.uids))}
+	sharers := len(q.uids)
 	if containers {
 		sharers++
 	}
 	limit := max(minShare, (places-foreignShare)/sharers)
-	for _, uid := range uids {
-		g.shares[uid] = &share{limit: limit}
+	for uid, turns := range q.uids {
+		g.shares[uid] = &share{limit: limit, turns: turns}
 	}
 	if containers {
-		g.containers = &share{limit: limit}
+		g.containers = &share{limit: limit, turns: q.containers}
 	}
-	g.others.limit = foreignShare
+	g.others = share{limit: foreignShare, turns: q.others}
 	return g
 }
 
@@ -121,6 +126,7 @@ func (g *gate) admit(nc net.Conn, who caller) (c, evicted *conn) {
 	c = &conn{Conn: nc, peer: who, allowed: allowed, gate: g, share: sh}
 	c.quiet = sh.quiet.PushBack(c)
 	sh.open++
+	sh.turns.open.Add(1)
 	g.count(1)
 	return c, evicted
 }
@@ -188,6 +194,7 @@ func (c *conn) leaveLocked() {
 		c.quiet = nil
 	}
 	c.share.open--
+	c.share.turns.open.Add(-1)
 	c.gate.count(-1)
 }
 
@@ -196,6 +203,7 @@ func (c *conn) Close() error {
 	c.gate.mu.Lock()
 	c.leaveLocked()
 	c.gate.mu.Unlock()
+	c.endTurn()
 	return c.Conn.Close()
 }
 

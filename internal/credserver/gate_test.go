@@ -10,7 +10,7 @@ import (
 // Nobody takes the place of another uid, however many connections or uids it
 // commands.
 func TestGateShares(t *testing.T) {
-	g := newGate(nil, []uint32{0, 1000}, false, 100)
+	g := newGate(nil, newQueues([]uint32{0, 1000}), false, 100)
 	g.open = metrics.NewSet().NewGauge("open", nil)
 	enter := func(uid uint32) (c, evicted *conn) {
 		ours, theirs := net.Pipe()
@@ -73,7 +73,7 @@ func TestGateShares(t *testing.T) {
 // A kept connection is quiet again after its answer, behind those that came
 // meanwhile, and makes room when nobody has been quiet for longer.
 func TestGateKeptConnections(t *testing.T) {
-	g := newGate(nil, []uint32{1000}, false, 0)
+	g := newGate(nil, newQueues([]uint32{1000}), false, 0)
 	enter := func() (c, evicted *conn) {
 		ours, theirs := net.Pipe()
 		theirs.Close()
@@ -105,7 +105,7 @@ func TestGateKeptConnections(t *testing.T) {
 // strangers; hidden local callers never have the containers'.
 func TestGateContainers(t *testing.T) {
 	for _, allowed := range []bool{false, true} {
-		g := newGate(nil, []uint32{0}, allowed, 0)
+		g := newGate(nil, newQueues([]uint32{0}), allowed, 0)
 		for _, tt := range []struct {
 			who  caller
 			want bool

@@ -19,7 +19,7 @@ func containerFaceForTest(s *Server) containerFace {
 // must be.
 func handle(t *testing.T, h http.Handler, method, path, host string, header ...string) *httptest.ResponseRecorder {
 	t.Helper()
-	g := newGate(nil, []uint32{0}, false, 16)
+	g := newGate(nil, newQueues([]uint32{0}), false, 16)
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
 	c, _ := g.admit(ours, caller{uid: 0})

@@ -22,6 +22,9 @@ func (p *patientContext) arm() context.Context {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.armed == nil {
+		if c := connOf(p.Context); c != nil {
+			c.endTurn()
+		}
 		p.armed, p.disarm = context.WithTimeout(p.Context, p.patience)
 	}
 	return p.armed

@@ -29,7 +29,10 @@
 //     rebinding) are refused at each request;
 //   - one uid cannot take another's place: connections are bounded, each
 //     allowed uid owns a share, and a share that is full drops its own oldest
-//     connection that is not being answered. Slow and idle callers are cut off;
+//     connection that is not being answered. Slow and idle callers are cut off.
+//     A user with many connections at once is answered one request after the
+//     other, and slowly when it is a crowd of them, on all faces together, so
+//     that another one's call does not wait behind them;
 //   - refusals are logged at a bounded rate, and what is left out is counted.
 //
 // It does not guarantee that a caller keeps the credential to itself, nor that
@@ -114,6 +117,7 @@ type Server struct {
 	report      func() status.Report
 	profiles    Profiles
 	uids        []uint32 // allowed, without duplicates
+	queues      *queues
 	maxConns    int
 	metrics     *metrics.Set
 	log         *zap.Logger
@@ -154,6 +158,7 @@ func New(cfg Config) *Server {
 			s.uids = append(s.uids, uid)
 		}
 	}
+	s.queues = newQueues(s.uids)
 	s.register(cfg.Version)
 	return s
 }

@@ -534,18 +534,34 @@ func fill(t *testing.T, path string, n int, say string) (stop func()) {
 	}
 }
 
-// 2,000 connections of the same uid that dribble a header or say nothing cost
-// an honest caller nothing: their places are taken from them.
+// patiently asks as nbidentity and the SDKs do, which come again when they are
+// told that there are too many at once.
+func patiently(t testing.TB, ask func() error) {
+	t.Helper()
+	begin := time.Now()
+	err := ask()
+	for err != nil && time.Since(begin) < 3*time.Second {
+		time.Sleep(10 * time.Millisecond)
+		err = ask()
+	}
+	if err != nil {
+		t.Errorf("in %v: %v", time.Since(begin), err)
+	}
+}
+
+// 2,000 connections of the same uid that dribble a header or say nothing do not
+// keep an honest caller from its answer: their places are taken from them.
 func TestSlowlorisFlood(t *testing.T) {
 	r := start(t, Config{Credentials: &provider{value: good()}})
 	for _, say := range []string{"", "GET /v1/credentials HTTP/1.1\r\nX: ", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"} {
 		stop := fill(t, r.path, 2000, say)
 		for range 20 {
-			begin := time.Now()
-			resp, _ := request(t, r.path, "GET", "/v1/credentials")
-			if took := time.Since(begin); resp.StatusCode != 200 || took > 3*time.Second {
-				t.Errorf("after %q: status %d in %v", say, resp.StatusCode, took)
-			}
+			patiently(t, func() error {
+				if resp, _ := request(t, r.path, "GET", "/v1/credentials"); resp.StatusCode != 200 {
+					return fmt.Errorf("after %q: status %d", say, resp.StatusCode)
+				}
+				return nil
+			})
 		}
 		if n := r.server.metrics.GetOrCreateGauge(`nbidentityd_connections{face="unix"}`, nil).Get(); n > defaultMaxConns {
 			t.Errorf("%v connections open", n)

@@ -1,0 +1,101 @@
+package credserver
+
+import (
+	"net/http"
+	"runtime"
+	"sync/atomic"
+	"time"
+)
+
+// A user with few connections is answered as fast as the machine goes. One with
+// more waits for a turn with each request, and one with a crowd of them for
+// turns that are made longer, so that the daemon and the programs that flood it
+// leave the processors to others.
+//
+// Without that, hundreds of connections put hundreds of requests before the one
+// of somebody else: the runtime and the kernel run what can run in the order in
+// which it became able to.
+const (
+	fewConns   = 16
+	crowdConns = 64
+	crowdPause = time.Millisecond // of each turn: about 1000 requests a second
+)
+
+// turns are one user's on all faces together. Whoever waits for one gets it in
+// the order of asking.
+type turns struct {
+	open  atomic.Int32  // connections
+	taken chan struct{} // holds one token for each turn
+}
+
+// queues are the turns of everybody: the allowed uids, the containers together,
+// and all others together.
+type queues struct {
+	uids               map[uint32]*turns
+	containers, others *turns
+}
+
+func newQueues(uids []uint32) *queues {
+	// Half of the processors are enough to keep a flood answered.
+	queue := func() *turns { return &turns{taken: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))} }
+	q := &queues{uids: make(map[uint32]*turns, len(uids)), containers: queue(), others: queue()}
+	for _, uid := range uids {
+		q.uids[uid] = queue()
+	}
+	return q
+}
+
+// Read reads what the caller has sent. A turn begins then and ends with the
+// answer, or with waiting for more: a caller who is slow holds up nobody.
+func (c *conn) Read(b []byte) (int, error) {
+	if c.answering { // net/http watches whether the caller goes away
+		return c.Conn.Read(b)
+	}
+	c.endTurn()
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.takeTurn()
+	}
+	return n, err
+}
+
+// Write writes an answer, or its beginning. The turn ends here rather than with
+// the connection, which net/http may keep for a while after refusing a body.
+func (c *conn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.endTurn()
+	return n, err
+}
+
+func (c *conn) takeTurn() {
+	t := c.share.turns
+	if t.open.Load() <= fewConns {
+		return
+	}
+	c.asked() // newcomers do not drive it out of the queue
+	t.taken <- struct{}{}
+	c.turn.Store(true)
+	if t.open.Load() > crowdConns {
+		time.Sleep(crowdPause)
+	}
+	c.answered() // not yet: whether it asks anything is to be seen
+}
+
+// endTurn ends c's turn, if it has one.
+func (c *conn) endTurn() {
+	if c.turn.CompareAndSwap(true, false) {
+		<-c.share.turns.taken
+	}
+}
+
+// changed is the http.Server.ConnState.
+func (c *conn) changed(state http.ConnState) {
+	switch state {
+	case http.StateActive: // a whole header has been read
+		c.answering = true
+	case http.StateIdle:
+		c.answering = false
+		c.answered()
+		c.endTurn()
+	}
+}

@@ -1,0 +1,114 @@
+package credserver
+
+import (
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// crowdOf makes connections of uid 1000 and returns the first.
+func crowdOf(t *testing.T, q *queues, n int) (c *conn, theirs net.Conn) {
+	g := newGate(nil, q, false, 4096)
+	for range n {
+		ours, other := net.Pipe()
+		t.Cleanup(func() { ours.Close(); other.Close() })
+		made, evicted := g.admit(ours, caller{uid: 1000})
+		if made == nil || evicted != nil {
+			t.Fatal("no place")
+		}
+		if c == nil {
+			c, theirs = made, other
+		}
+	}
+	return c, theirs
+}
+
+// A user with few connections waits for nobody, one with more for his own
+// others, one with a crowd of them longer; another user for none of these.
+func TestTurns(t *testing.T) {
+	for _, tt := range []struct {
+		conns int
+		waits bool          // for the one turn
+		least time.Duration // before what was sent is looked at
+	}{
+		{1, false, 0}, {fewConns, false, 0}, {fewConns + 1, true, 0}, {crowdConns, true, 0}, {crowdConns + 1, true, crowdPause},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			q := newQueues([]uint32{0, 1000})
+			q.uids[1000].taken = make(chan struct{}, 1)
+			c, theirs := crowdOf(t, q, tt.conns)
+			begin := time.Now()
+			read := make(chan struct{})
+			q.uids[1000].taken <- struct{}{} // somebody else's
+			go func() {
+				c.Read(make([]byte, 1))
+				close(read)
+			}()
+			theirs.Write([]byte("x"))
+			synctest.Wait()
+			select {
+			case <-read:
+				if tt.waits {
+					t.Errorf("%d connections: read without a turn", tt.conns)
+				}
+			default:
+				if !tt.waits {
+					t.Errorf("%d connections: waits for a turn", tt.conns)
+				}
+			}
+			<-q.uids[1000].taken
+			<-read
+			if took := time.Since(begin); took != tt.least {
+				t.Errorf("%d connections: took %v, want %v", tt.conns, took, tt.least)
+			}
+			if held := c.turn.Load(); held != tt.waits || len(q.uids[1000].taken) != map[bool]int{true: 1}[held] {
+				t.Errorf("%d connections: turn held: %v", tt.conns, held)
+			}
+			c.Close()
+			if n := len(q.uids[1000].taken); n != 0 {
+				t.Errorf("%d connections: closed with %d turns taken", tt.conns, n)
+			}
+		})
+	}
+}
+
+// Waiting for more of a request ends the turn, and so do the answer and waiting
+// for the first credential: a caller who is slow, or early, holds up nobody.
+func TestTurnEndsWithWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueues([]uint32{1000})
+		c, theirs := crowdOf(t, q, fewConns+1)
+		go theirs.Write([]byte("xy"))
+		c.Read(make([]byte, 1))
+		if !c.turn.Load() || c.quiet == nil {
+			t.Error("no turn after reading")
+		}
+		go c.Read(make([]byte, 1))
+		synctest.Wait()
+		go c.Read(make([]byte, 1)) // of what does not come
+		synctest.Wait()
+		if c.turn.Load() || len(q.uids[1000].taken) != 0 || c.quiet == nil {
+			t.Error("the turn outlasts the wait for more")
+		}
+		theirs.Write([]byte("z"))
+		synctest.Wait()
+		p := &patientContext{Context: withConn(t.Context(), c), patience: time.Second}
+		if !c.turn.Load() {
+			t.Error("no turn after reading more")
+		}
+		p.Done() // waits
+		if c.turn.Load() || len(q.uids[1000].taken) != 0 {
+			t.Error("the turn outlasts the wait for a credential")
+		}
+		p.cancel()
+		go theirs.Write([]byte("z"))
+		c.Read(make([]byte, 1))
+		go theirs.Read(make([]byte, 1))
+		c.Write([]byte("a"))
+		if c.turn.Load() || len(q.uids[1000].taken) != 0 {
+			t.Error("the turn outlasts the answer")
+		}
+		c.Close()
+	})
+}
