@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,24 +16,28 @@ import (
 )
 
 // crowd keeps the doors busy while another user fetches credentials. A fetch
-// that fails is a failure of the run. How long they take is said, with the goal,
-// but does not decide: the flood has the same processors as everybody else.
+// that fails is a failure of the run, and so are fetches that take five times as
+// long as in quiet moments. These are measured in turns with the others, while
+// the crowd stands still, so that whatever else the machine does meets both.
+//
+// A crowd also takes processors, which is not the daemon's doing: the last one
+// does nothing else, and is there to compare with.
 func (s *siege) crowd(ctx context.Context) error {
-	quiet, err := s.fetch(ctx)
-	if err != nil {
-		return err
-	}
-	for _, c := range []struct{ raid, name string }{
-		{"hold", "half-open connections on every door"},
-		{"flood", "flood of requests on every door"},
+	for _, c := range []struct {
+		raid, name string
+		judged     bool
+	}{
+		{"hold", "half-open, slow and oversized requests on every door", true},
+		{"flood", "flood of requests on every door", true},
+		{"spin", "processors kept busy, no door touched", false},
 	} {
 		cmd := s.user(ctx, userUID, nil, nil, s.lab.Program("adversary"), "-raid", c.raid, s.nb.Socket())
 		if err := cmd.Start(); err != nil {
 			return err
 		}
 		wait(ctx, time.Second) // let it fill
-		busy, fetched := s.fetch(ctx)
 		err := s.try(ctx, attempt{name: c.name + ", own call meanwhile", script: `$WHO`})
+		slowdown, fetched := s.slowdown(ctx, cmd.Process.Pid)
 		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
 		_ = cmd.Wait() // killed
 		if err != nil {
@@ -42,17 +47,43 @@ func (s *siege) crowd(ctx context.Context) error {
 			s.fail(nil, "%s: another user was not served: %v", c.name, fetched)
 			continue
 		}
-		met := "met"
-		if busy >= 5*quiet {
-			met = "missed"
+		slices.Sort(slowdown)
+		middle := slowdown[len(slowdown)/2]
+		fmt.Printf("    %s: p99 of another user's nbidentity credentials is %.1f× that of quiet moments (median of %d rounds of %d, %.1f to %.1f)\n",
+			c.name, middle, rounds, samples, slowdown[0], slowdown[len(slowdown)-1])
+		if c.judged && middle >= mostSlowdown {
+			s.fail(nil, "%s: another user's p99 must stay under %d× its quiet value", c.name, mostSlowdown)
 		}
-		fmt.Printf("    another user's p99 of nbidentity credentials: %.1f ms, quiet %.1f ms: %.1f×, goal under 5× %s (%d fetches)\n",
-			ms(busy), ms(quiet), float64(busy)/float64(quiet), met, samples)
 	}
 	return nil
 }
 
-func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+const (
+	rounds       = 7
+	mostSlowdown = 5
+)
+
+// slowdown returns, for each round, the other user's p99 while the crowd of that
+// process group runs, divided by the one while it stands still.
+func (s *siege) slowdown(ctx context.Context, crowd int) (all []float64, err error) {
+	for range rounds {
+		if err := unix.Kill(-crowd, unix.SIGSTOP); err != nil {
+			return nil, err
+		}
+		wait(ctx, 200*time.Millisecond)
+		quiet, err := s.fetch(ctx)
+		if err := errors.Join(err, unix.Kill(-crowd, unix.SIGCONT)); err != nil {
+			return nil, err
+		}
+		wait(ctx, 200*time.Millisecond)
+		busy, err := s.fetch(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, float64(busy)/float64(quiet))
+	}
+	return all, nil
+}
 
 // fetch measures the other user's p99.
 func (s *siege) fetch(ctx context.Context) (time.Duration, error) {

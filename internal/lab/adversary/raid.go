@@ -41,10 +41,12 @@ func runRaid(ctx context.Context, args []string) error {
 		return bind(arg)
 	case "trace": // trace PID
 		return trace(arg)
-	case "hold": // hold SOCKET: half-open and silent connections until killed
+	case "hold": // hold SOCKET: silent, half-open, slow and oversized requests until killed
 		return hold(ctx, arg)
 	case "flood": // flood SOCKET: whole requests, as many as go, until killed
 		return flood(ctx, arg)
+	case "spin": // spin SOCKET: as many processors as the others can take, and nothing else
+		return spin(ctx)
 	case "measure": // measure SOCKET NBIDENTITY: p99 of fetching credentials, in nanoseconds
 		return measure(ctx, arg, args[2])
 	case "swap": // swap DIR OUTSIDE: DIR/.aws and its config change all the time
@@ -191,22 +193,39 @@ func doors(socket string) map[string]string {
 
 const perDoor = 100 // connections at a time
 
-// hold keeps connections with half a request, or none, on every door.
+// hold keeps connections with part of a request, or none, on every door.
 func hold(ctx context.Context, socket string) error {
+	const begin = "GET /v1/credentials HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+	says := []string{"", begin + "X-Slow: ", begin + "Content-Length: 100000\r\n\r\nx", begin + "X-Large: " + strings.Repeat("x", 64<<10)}
 	return each(ctx, socket, func(nc net.Conn, i int) {
-		if i%2 == 0 {
-			io.WriteString(nc, "GET /v1/credentials HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ")
-		}
+		io.WriteString(nc, says[i%len(says)])
 		io.Copy(io.Discard, nc) // until the daemon has had enough of it
 	})
 }
 
-// flood asks on every door as fast as answers come.
+// flood asks on every door as fast as answers come. Half of the requests are
+// such as the metadata service answers.
 func flood(ctx context.Context, socket string) error {
-	return each(ctx, socket, func(nc net.Conn, _ int) {
-		io.WriteString(nc, "GET /v1/credentials HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+	const end = " HTTP/1.1\r\nHost: 127.0.0.1\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\nConnection: close\r\n\r\n"
+	return each(ctx, socket, func(nc net.Conn, i int) {
+		if i%2 == 0 && nc.RemoteAddr().Network() == "tcp" {
+			io.WriteString(nc, "PUT "+tokenPath+end)
+		} else {
+			io.WriteString(nc, "GET /v1/credentials"+end)
+		}
 		io.Copy(io.Discard, nc)
 	})
+}
+
+func spin(ctx context.Context) error {
+	for range runtime.GOMAXPROCS(0) {
+		go func() {
+			for ctx.Err() == nil {
+			}
+		}()
+	}
+	<-ctx.Done()
+	return nil
 }
 
 // each uses connections to every door, one after the other, many at a time.
@@ -242,7 +261,7 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-const samples = 200
+const samples = 100 // the last but one is the p99
 
 // measure prints the time that 99 % of the fetches stay under. Any failure is
 // one of the whole.
