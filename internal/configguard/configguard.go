@@ -87,8 +87,9 @@ type Config struct {
 	// MoveAside renames a link or other object in the way instead of refusing.
 	MoveAside bool
 	// Lock makes file and directory immutable where the kernel allows it.
-	Lock bool
-	Log  *zap.Logger
+	Lock     bool
+	Unlocked string // why Lock is not set, for State
+	Log      *zap.Logger
 }
 
 // Result is what a call did, or with Preview would do.
@@ -104,6 +105,8 @@ type Result struct {
 	Shadows []awsconfig.Finding `json:"shadows,omitempty"`
 	Aside   []Aside             `json:"aside,omitempty"`
 	Backup  string              `json:"backup,omitempty"`
+	// Locked: file and directory are immutable.
+	Locked bool `json:"locked,omitempty"`
 }
 
 // Aside is an object that was renamed because it stood in the way.
@@ -213,10 +216,15 @@ func (v *visit) write(dry bool) (Result, error) {
 	result.Changed = !bytes.Equal(edit.Text, f.text)
 	result.Created = !f.version.Exists()
 	if dry {
-		return result, nil
-	}
-	if result.Backup, err = v.put(f, edit.Text); err != nil || !result.Changed {
+		result.Locked, err = v.lockable(f)
 		return result, err
+	}
+	if result.Backup, err = v.put(f, edit.Text); err != nil {
+		return result, err
+	}
+	result.Locked = v.unlockable == nil
+	if !result.Changed {
+		return result, nil
 	}
 	v.Log.Info("aws config written", zap.String("path", v.path()), zap.Bool("created", result.Created),
 		zap.Int("changes", len(result.Changes)), zap.Int("shadows", len(result.Shadows)))

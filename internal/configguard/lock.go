@@ -44,12 +44,26 @@ func (f found) held() (bool, error) {
 // cannotLock says why f is not to be locked, or nil.
 func (v *visit) cannotLock(dir *safefile.Dir) error {
 	switch {
+	case !v.Lock && v.Unlocked != "":
+		return errors.New(v.Unlocked)
 	case !v.Lock:
 		return errors.New("locking is switched off")
 	case v.UID == 0:
 		return errors.New("the notebook user is root and could take the lock off")
 	}
 	return dir.CanLock()
+}
+
+// lockable reports whether put would lock f, or find it locked.
+func (v *visit) lockable(f found) (bool, error) {
+	if held, err := f.held(); held || err != nil {
+		return held, err
+	}
+	dir := f.dir
+	if dir == nil {
+		dir = v.home
+	}
+	return v.cannotLock(dir) == nil, nil
 }
 
 // put makes the file say text and locks it where that is asked for and

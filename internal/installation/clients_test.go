@@ -47,7 +47,8 @@ func newScene(t *testing.T) *scene {
 	check(t, err)
 	t.Cleanup(func() { check(t, l.Discard()) })
 	s := &scene{t: t, lab: l, empty: filepath.Join(l.Dir, "empty")}
-	s.account, err = l.StartAccount(t.Context(), "-imds", notebook+"=127.0.0.1:0")
+	ctx := context.WithoutCancel(t.Context()) // which ends before the cleanups
+	s.account, err = l.StartAccount(ctx, "-imds", notebook+"=127.0.0.1:0")
 	check(t, err)
 
 	set := settings.Default()
@@ -77,7 +78,7 @@ func newScene(t *testing.T) *scene {
 		set.Faces.IMDSPort, set.Faces.ContainerPort, os.Getuid(), home)
 	file := filepath.Join(l.Dir, "nbidentityd.toml")
 	check(t, os.WriteFile(file, []byte(text), 0o644))
-	s.daemon, err = l.Start(t.Context(), "nbidentityd", nil, l.Program("nbidentityd"), "run", "-settings", file)
+	s.daemon, err = l.Start(ctx, "nbidentityd", nil, l.Program("nbidentityd"), "run", "-settings", file)
 	check(t, err)
 	check(t, s.daemon.Await(t.Context(), "credentials", func() bool {
 		return exec.Command(l.Program("nbidentity"), "--socket", set.Socket, "credentials").Run() == nil

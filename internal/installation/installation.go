@@ -117,7 +117,7 @@ func (w *work) install(ctx context.Context) error {
 		if w.dry {
 			do = configguard.Preview
 		}
-		result, err := do(sidecar.GuardConfig(u, w.Settings, w.Notebook.Region, zap.NewNop()))
+		result, err := do(sidecar.GuardConfig(u, w.Settings, w.Notebook, zap.NewNop()))
 		if err != nil {
 			failed = append(failed, fmt.Errorf("user %s: %w", u.Name, err))
 			continue
@@ -148,6 +148,9 @@ func (w *work) describe(r configguard.Result) {
 	}
 	for _, s := range r.Shadows {
 		details = append(details, "in the way: "+s.String())
+	}
+	if r.Locked {
+		details = append(details, "immutable, and so is its directory (chattr +i)")
 	}
 	w.note(r.Path, what, details...)
 }

@@ -59,7 +59,7 @@ func (w *work) uninstall(ctx context.Context) error {
 func (w *work) restoreUsers() error {
 	var failed []error
 	for _, u := range w.Users {
-		cfg := sidecar.GuardConfig(u, w.Settings, w.Notebook.Region, zap.NewNop())
+		cfg := sidecar.GuardConfig(u, w.Settings, w.Notebook, zap.NewNop())
 		if _, err := os.Lstat(cfg.StateDir); errors.Is(err, fs.ErrNotExist) {
 			cfg.StateDir = "" // the text alone tells
 		}
@@ -151,12 +151,13 @@ func (w *work) clearRuntime() error {
 // clearState removes the memory of the daemon and our own, the ledger last.
 func (w *work) clearState() error {
 	state := w.Settings.StateDir
+	before := len(w.steps)
 	var failed []error
 	for _, name := range []string{"discovery.json", "discovery.json.new"} {
 		failed = append(failed, w.removeLeft(filepath.Join(state, name)))
 	}
 	for _, u := range w.Users {
-		failed = append(failed, w.removeEmpty(sidecar.GuardConfig(u, w.Settings, "", zap.NewNop()).StateDir))
+		failed = append(failed, w.removeEmpty(sidecar.GuardConfig(u, w.Settings, w.Notebook, zap.NewNop()).StateDir))
 	}
 	failed = append(failed, w.removeEmpty(filepath.Join(state, "aws-config")))
 	if err := errors.Join(failed...); err != nil {
@@ -168,7 +169,10 @@ func (w *work) clearState() error {
 		}
 		return w.removeAbsent(func(d string) bool { return within(state, d) })
 	}
-	return w.removeEmpty(state) // the daemon alone has made it
+	if len(w.steps) == before {
+		return nil // nothing of ours lay there
+	}
+	return w.removeEmpty(state) // without install, by a daemon
 }
 
 func (w *work) removeLeft(path string) error {

@@ -27,6 +27,9 @@ type Notebook struct {
 	// Unfenced leaves the metadata service open to everybody, so that a program
 	// which passes over nbidentity shows.
 	Unfenced bool
+	// Unlocked leaves ~/.aws to its user, whom the daemon otherwise locks out
+	// where it is root and they are not.
+	Unlocked bool
 	// Sock is the name of the daemon's socket, if not nb.sock.
 	Sock string
 	// Client is the program that ~/.aws/config will name, instead of nbidentity.
@@ -104,6 +107,9 @@ func (nb *Notebook) settings() string {
 	}
 	if nb.Unfenced {
 		b.WriteString("[fence]\nenabled = false\n")
+	}
+	if nb.Unlocked {
+		b.WriteString("[guard]\nlock = false\n")
 	}
 	fmt.Fprintf(&b, "[[user]]\nname = \"%d\"\nhome = %q\n", nb.UID, nb.Home)
 	return b.String()

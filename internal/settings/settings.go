@@ -51,6 +51,7 @@ type Settings struct {
 	Endpoints Endpoints `toml:"endpoints"`
 	Faces     Faces     `toml:"faces"`
 	Fence     Fence     `toml:"fence"`
+	Guard     Guard     `toml:"guard"`
 
 	// Users may ask for credentials, and have their ~/.aws/config written.
 	// Empty means those of ec2-user and sagemaker-user that exist.
@@ -105,6 +106,14 @@ type Fence struct {
 	Containers bool `toml:"containers"`
 }
 
+// Guard says how ~/.aws/config is kept.
+type Guard struct {
+	// Lock makes file and directory immutable on notebook instances, where the
+	// daemon is root and the user is not: see package configguard for what
+	// users then cannot do. Elsewhere the file is watched.
+	Lock bool `toml:"lock"`
+}
+
 // User is a notebook user.
 type User struct {
 	Name string `toml:"name"`
@@ -138,6 +147,7 @@ func Default() Settings {
 		Endpoints:    Endpoints{Container: "http://169.254.170.2"},
 		Faces:        Faces{IMDSPort: 938, ContainerPort: 937},
 		Fence:        Fence{Enabled: true, Containers: true},
+		Guard:        Guard{Lock: true},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
 	"github.com/nbidentityd/nbidentityd/internal/configguard"
+	"github.com/nbidentityd/nbidentityd/internal/identity"
 	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
 	"github.com/nbidentityd/nbidentityd/internal/status"
@@ -28,23 +29,42 @@ func managed(set settings.Settings, region string) awsconfig.Managed {
 }
 
 // GuardConfig is one user's, with a directory of the daemon's own for what the
-// text of the file cannot remember.
-func GuardConfig(u notebookuser.User, set settings.Settings, region string, log *zap.Logger) configguard.Config {
+// text of the file cannot remember. To undo it, the notebook need not be known.
+func GuardConfig(u notebookuser.User, set settings.Settings, nb identity.Notebook, log *zap.Logger) configguard.Config {
+	open := unlocked(u, set, nb)
 	return configguard.Config{
 		Home: u.Home, UID: u.UID, GID: u.GID,
-		Managed:  managed(set, region),
+		Managed:  managed(set, nb.Region),
 		StateDir: filepath.Join(set.StateDir, "aws-config", u.Name),
+		Lock:     open == "",
+		Unlocked: open,
 		Log:      log.Named("configguard"),
 	}
+}
+
+// unlocked says why a user's file is not to be locked, or "". Whether the
+// kernel and the file system allow it is package configguard's business.
+func unlocked(u notebookuser.User, set settings.Settings, nb identity.Notebook) string {
+	switch {
+	case !set.Guard.Lock:
+		return "guard.lock is off in the settings"
+	case nb.Surface != identity.SurfaceNotebookInstance:
+		return "Studio's own tools write into ~/.aws, and its users may become root"
+	case os.Geteuid() != 0:
+		return "the daemon does not run as root"
+	case u.UID == 0:
+		return "the notebook's user is root"
+	}
+	return ""
 }
 
 // guardConfigs makes every user's SDKs ask us, and returns who keeps it so. A
 // file that cannot be written does not keep the others, nor the daemon, from
 // working: it shows in the status and is tried again.
-func guardConfigs(set settings.Settings, users []notebookuser.User, region string, log *zap.Logger) []*configguard.Guard {
+func guardConfigs(set settings.Settings, users []notebookuser.User, nb identity.Notebook, log *zap.Logger) []*configguard.Guard {
 	var guards []*configguard.Guard
 	for _, u := range users {
-		cfg := GuardConfig(u, set, region, log)
+		cfg := GuardConfig(u, set, nb, log)
 		if _, err := WriteConfig(cfg); err != nil {
 			log.Error("aws config not written", zap.String("user", u.Name), zap.Error(err))
 		}
@@ -55,7 +75,7 @@ func guardConfigs(set settings.Settings, users []notebookuser.User, region strin
 
 // reportConfig says what a guard has seen last.
 func reportConfig(s configguard.State) status.ConfigFile {
-	f := status.ConfigFile{Path: s.Path, Written: s.Written, Problem: s.Problem, Immutable: s.Immutable, Tampers: s.Tampers}
+	f := status.ConfigFile{Path: s.Path, Written: s.Written, Problem: s.Problem, Immutable: s.Immutable, Unlocked: s.Reason, Tampers: s.Tampers}
 	if f.Problem == "" && len(s.Shadows) > 0 {
 		f.Problem = s.Shadows[0].String()
 	}

@@ -164,7 +164,7 @@ func (d *Daemon) attribute(ctx context.Context) error {
 	}
 	// From here on the notebook's SDKs ask us: a call waits for its name, or
 	// fails with the reason, rather than go out without one.
-	guards := guardConfigs(d.Settings, d.users, nb.Region, d.Log)
+	guards := guardConfigs(d.Settings, d.users, nb, d.Log)
 	d.mu.Lock()
 	d.guards = guards
 	d.mu.Unlock()

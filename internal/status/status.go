@@ -112,8 +112,9 @@ type ConfigFile struct {
 	Written bool   `json:"written"` // it says what it must
 	Problem string `json:"problem,omitempty"`
 
-	Immutable bool   `json:"immutable"` // file and directory are locked
-	Tampers   uint64 `json:"tampers"`   // times that somebody changed what it must say
+	Immutable bool   `json:"immutable"`          // file and directory are locked
+	Unlocked  string `json:"unlocked,omitempty"` // why they are not
+	Tampers   uint64 `json:"tampers"`            // times that somebody changed what it must say
 }
 
 // Assurance is how far the name can be trusted against the notebook's user.

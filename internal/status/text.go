@@ -179,6 +179,8 @@ func (f ConfigFile) describe() string {
 	}
 	if f.Immutable {
 		s += ", immutable"
+	} else if f.Unlocked != "" {
+		s += ", watched (" + f.Unlocked + ")"
 	}
 	if f.Tampers > 0 {
 		s += ", changed by somebody " + count(f.Tampers, "time")

@@ -59,7 +59,7 @@ func play(ctx context.Context, dir string) (err error) {
 // build makes the network, starts AWS and makes its names and certificates
 // work.
 func (s *siege) build(ctx context.Context) (err error) {
-	err = stage.Build(ctx, filepath.Join(s.lab.Dir, "tmp"),
+	err = stage.Build(ctx, s.lab.Dir,
 		stage.Notebook{Name: instance, Platform: stage.IMDSAddress}, stage.Notebook{Name: space, Platform: stage.ContainerAddress})
 	if err != nil {
 		return err
@@ -158,7 +158,7 @@ func (s *siege) scenario(ctx context.Context) (path string, err error) {
 // controls are calls before the daemon's start, which must show as nobody's:
 // else the attempts would prove nothing. They are not counted.
 func (s *siege) controls(ctx context.Context) (err error) {
-	s.nb, err = s.lab.NewNotebook(s.account, lab.Notebook{Name: instance, UID: userUID, Enter: stage.Enter(instance), Metadata: `{
+	s.nb, err = s.lab.NewNotebook(s.account, lab.Notebook{Name: instance, UID: userUID, Unlocked: true, Enter: stage.Enter(instance), Metadata: `{
 		"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb", "ResourceName": "alice-nb"}`})
 	if err != nil {
 		return err

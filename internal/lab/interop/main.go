@@ -101,13 +101,10 @@ func layOut(dir, bin string) error {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return err
 	}
-	for _, sub := range []string{"bin", "lab", "lab/tmp", "trust"} {
+	for _, sub := range []string{"bin", "lab", "trust"} {
 		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
 			return err
 		}
-	}
-	if err := os.Chmod(filepath.Join(dir, "lab/tmp"), 0o777|os.ModeSticky); err != nil {
-		return err
 	}
 	for _, program := range programs {
 		data, err := os.ReadFile(filepath.Join(bin, program))

@@ -190,7 +190,7 @@ func (s *session) build(ctx context.Context, trials []trial) (err error) {
 		return err
 	}
 	// What clients leave in /tmp lies in the lab and is searched for secrets.
-	if err := stage.Build(ctx, filepath.Join(s.lab.Dir, "tmp"), notebooks...); err != nil {
+	if err := stage.Build(ctx, s.lab.Dir, notebooks...); err != nil {
 		return err
 	}
 	ca := filepath.Join(s.dir, "trust", "ca.pem")

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -66,12 +67,14 @@ func Start(ctx context.Context, args ...string) error {
 }
 
 // Build makes this process, which Start has started, the AWS of these
-// notebooks. tmp becomes /tmp.
-func Build(ctx context.Context, tmp string, notebooks ...Notebook) error {
+// notebooks. The existing directory lab is kept in memory from then on, so that
+// what the daemon has locked there is gone with the stage too; lab/tmp becomes
+// /tmp.
+func Build(ctx context.Context, lab string, notebooks ...Notebook) error {
 	if err := checkOwn(); err != nil {
 		return err
 	}
-	if err := mounts(tmp); err != nil {
+	if err := mounts(lab); err != nil {
 		return err
 	}
 	return network(ctx, notebooks)
@@ -81,7 +84,8 @@ func Build(ctx context.Context, tmp string, notebooks ...Notebook) error {
 // by its children alone. Names of namespaces go to a /run of its own, what
 // programs leave in /tmp is found in tmp, and what they write to /etc is gone
 // with the stage.
-func mounts(tmp string) error {
+func mounts(lab string) error {
+	tmp := filepath.Join(lab, "tmp")
 	for _, m := range []struct {
 		source, target, kind string
 		flags                uintptr
@@ -90,16 +94,22 @@ func mounts(tmp string) error {
 		{"", "/", "", unix.MS_REC | unix.MS_PRIVATE, ""},
 		{"proc", "/proc", "proc", 0, ""},
 		{"tmpfs", "/run", "tmpfs", 0, "mode=755"},
+		{"tmpfs", lab, "tmpfs", 0, "mode=755"},
 		{tmp, "/tmp", "", unix.MS_BIND, ""},
 		{"overlay", "/etc", "overlay", 0, "lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work"},
 	} {
-		if m.kind == "overlay" {
-			if err := errors.Join(os.MkdirAll("/run/etc/upper", 0o755), os.Mkdir("/run/etc/work", 0o755)); err != nil {
-				return err
-			}
-		}
 		if err := unix.Mount(m.source, m.target, m.kind, m.flags, m.options); err != nil {
 			return fmt.Errorf("mounting on %s: %w", m.target, err)
+		}
+		var err error
+		switch m.target { // makes what the next ones need
+		case "/run":
+			err = errors.Join(os.MkdirAll("/run/etc/upper", 0o755), os.Mkdir("/run/etc/work", 0o755))
+		case lab:
+			err = errors.Join(os.Mkdir(tmp, 0o755), os.Chmod(tmp, 0o777|os.ModeSticky))
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
