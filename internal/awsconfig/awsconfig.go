@@ -28,7 +28,8 @@
 // What it does not do: a static key that is commented out stays on the disk in
 // the user's own file, as legible as before. ~/.aws/credentials overrides this
 // file in most clients; Shadows reports that and repairs nothing. Lines outside
-// the default profile that only Java, Rust or C++ reject are left alone.
+// the default profile that only Java and Rust reject are left alone; Faults
+// reports them.
 //
 // The package is longer than most because it must know six grammars: parse.go
 // is botocore's, the strictest; edit.go writes what all six read alike; strip.go

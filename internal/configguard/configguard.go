@@ -103,8 +103,10 @@ type Result struct {
 	Changes []awsconfig.Change `json:"changes,omitempty"`
 	// Shadows are lines of ~/.aws/credentials that win over the file.
 	Shadows []awsconfig.Finding `json:"shadows,omitempty"`
-	Aside   []Aside             `json:"aside,omitempty"`
-	Backup  string              `json:"backup,omitempty"`
+	// Faults are lines of the user's own that break some client.
+	Faults []awsconfig.Finding `json:"faults,omitempty"`
+	Aside  []Aside             `json:"aside,omitempty"`
+	Backup string              `json:"backup,omitempty"`
 	// Locked: file and directory are immutable.
 	Locked bool `json:"locked,omitempty"`
 }
@@ -211,7 +213,7 @@ func (v *visit) write(dry bool) (Result, error) {
 		return result, fmt.Errorf("editing %s: %w", v.path(), err)
 	}
 	result.Changes = edit.Changes
-	result.Shadows = v.shadows(f, edit.Text)
+	result.Shadows, result.Faults = v.shadows(f, edit.Text)
 	result.Aside = v.aside
 	result.Changed = !bytes.Equal(edit.Text, f.text)
 	result.Created = !f.version.Exists()
@@ -310,14 +312,15 @@ func (v *visit) putAway(dir *safefile.Dir, name string, cause error, dry bool) e
 	return err
 }
 
-func (v *visit) shadows(f found, config []byte) []awsconfig.Finding {
+// shadows returns what wins over the managed keys, and what else is wrong.
+func (v *visit) shadows(f found, config []byte) (shadows, faults []awsconfig.Finding) {
 	if f.dir == nil {
-		return nil
+		return nil, awsconfig.Faults(config, nil)
 	}
 	credentials, _, err := f.dir.Read(credentialsName, awsconfig.MaxSize)
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return []awsconfig.Finding{{File: "credentials", Problem: err.Error(),
-			Remedy: "make it a file of the user's own; what it holds may override credential_process"}}
+			Remedy: "make it a file of the user's own; what it holds may override credential_process"}}, awsconfig.Faults(config, nil)
 	}
-	return awsconfig.Shadows(config, credentials)
+	return awsconfig.Shadows(config, credentials), awsconfig.Faults(config, credentials)
 }

@@ -54,6 +54,7 @@ type State struct {
 	Rival       string    `json:"rival,omitempty"`
 
 	Shadows []awsconfig.Finding `json:"shadows,omitempty"`
+	Faults  []awsconfig.Finding `json:"faults,omitempty"` // lines of the user's own that break some client
 }
 
 // Guard keeps one user's file as Config says.
@@ -100,7 +101,7 @@ func (g *Guard) State() State {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s := g.state
-	s.Shadows = slices.Clone(s.Shadows)
+	s.Shadows, s.Faults = slices.Clone(s.Shadows), slices.Clone(s.Faults)
 	return s
 }
 
@@ -212,6 +213,7 @@ type sight struct {
 	right   bool // the file says what it must
 	held    bool
 	shadows []awsconfig.Finding
+	faults  []awsconfig.Finding
 }
 
 var errPaused = errors.New("somebody changes it again and again")
@@ -237,7 +239,8 @@ func (g *Guard) compare(v *visit, now time.Time) (sight, error) {
 	if v.restore && !f.version.Exists() {
 		edit.Text = g.good
 	}
-	seen := sight{shadows: v.shadows(f, edit.Text)}
+	var seen sight
+	seen.shadows, seen.faults = v.shadows(f, edit.Text)
 	held, err1 := f.held()
 	closed, err2 := f.closed(v.UID)
 	if err := errors.Join(err1, err2); err != nil {
@@ -342,7 +345,7 @@ func (g *Guard) conclude(now time.Time, seen sight, err, reason error) {
 		g.problem, g.complained, g.complaint = problem, true, now
 	}
 	s := State{Path: g.tampers.path, Looked: now, Written: seen.right, Problem: problem, Immutable: seen.held,
-		Tampers: g.tampers.count, Last: g.tampers.last, Repairs: g.repairs, Rival: g.tampers.rival, Shadows: seen.shadows}
+		Tampers: g.tampers.count, Last: g.tampers.last, Repairs: g.repairs, Rival: g.tampers.rival, Shadows: seen.shadows, Faults: seen.faults}
 	if g.limiter.until.After(now) {
 		s.PausedUntil = g.limiter.until
 	}

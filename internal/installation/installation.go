@@ -149,6 +149,9 @@ func (w *work) describe(r configguard.Result) {
 	for _, s := range r.Shadows {
 		details = append(details, "in the way: "+s.String())
 	}
+	for _, f := range r.Faults {
+		details = append(details, "breaks some clients: "+f.String())
+	}
 	if r.Locked {
 		details = append(details, "immutable, and so is its directory (chattr +i)")
 	}

@@ -76,8 +76,8 @@ func guardConfigs(set settings.Settings, users []notebookuser.User, nb identity.
 // reportConfig says what a guard has seen last.
 func reportConfig(s configguard.State) status.ConfigFile {
 	f := status.ConfigFile{Path: s.Path, Written: s.Written, Problem: s.Problem, Immutable: s.Immutable, Unlocked: s.Reason, Tampers: s.Tampers}
-	if f.Problem == "" && len(s.Shadows) > 0 {
-		f.Problem = s.Shadows[0].String()
+	if wrong := append(s.Shadows, s.Faults...); f.Problem == "" && len(wrong) > 0 {
+		f.Problem = wrong[0].String()
 	}
 	return f
 }
