@@ -13,9 +13,11 @@ import (
 
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 	"github.com/nbidentityd/nbidentityd/internal/installation"
+	"github.com/nbidentityd/nbidentityd/internal/kernelenv"
 	"github.com/nbidentityd/nbidentityd/internal/lab"
 	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
+	"github.com/nbidentityd/nbidentityd/internal/sidecar"
 )
 
 const notebook = "alice-nb"
@@ -33,6 +35,7 @@ type scene struct {
 	daemon  *lab.Process
 	cfg     installation.Config
 	empty   string // a home without configuration
+	profile string // what a login shell reads
 	seen    int    // records of the trail
 }
 
@@ -73,6 +76,15 @@ func newScene(t *testing.T) *scene {
 	}
 	_, err = installation.Install(t.Context(), s.cfg)
 	check(t, err)
+	s.profile = filepath.Join(l.Dir, kernelenv.ProfilePath)
+	if os.Geteuid() != 0 { // install leaves it to root
+		imds, container := sidecar.FaceURLs(set)
+		files, err := kernelenv.Plan(kernelenv.Config{IMDS: imds, Container: container,
+			Users: []kernelenv.User{{UID: uint32(os.Getuid()), TokenFile: sidecar.TokenFile(set, users[0])}}})
+		check(t, err)
+		s.profile = filepath.Join(l.Dir, "profile.sh")
+		check(t, os.WriteFile(s.profile, files[0].Text, 0o644))
+	}
 	text := fmt.Sprintf("metadata_file = %q\nstate_dir = %q\nsocket = %q\nclient = %q\n[endpoints]\nsts = %q\nsagemaker = %q\nimds = %q\n[faces]\nimds_port = %d\ncontainer_port = %d\n[[user]]\nname = \"%d\"\nhome = %q\n",
 		set.MetadataFile, set.StateDir, set.Socket, set.Client, s.account.API, s.account.API, s.account.IMDS[notebook],
 		set.Faces.IMDSPort, set.Faces.ContainerPort, os.Getuid(), home)
@@ -131,7 +143,7 @@ func (s *scene) run(told bool, home string, args []string) (output string) {
 	defer cancel()
 	shell := `exec "$@"`
 	if told {
-		shell = ". " + filepath.Join(s.lab.Dir, "etc/profile.d/nbidentityd.sh") + "; " + shell
+		shell = ". " + s.profile + "; " + shell
 	}
 	cmd := s.lab.Command(ctx, []string{"HOME=" + home, "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1", "AWS_ENDPOINT_URL=" + s.account.API,
 		"AWS_EC2_METADATA_SERVICE_ENDPOINT=" + s.account.IMDS[notebook]}, append([]string{"sh", "-c", shell, "sh"}, args...)...)

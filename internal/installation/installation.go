@@ -22,7 +22,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -165,7 +164,35 @@ func (w *work) environment() kernelenv.Config {
 	for _, u := range w.Users {
 		c.Users = append(c.Users, kernelenv.User{UID: uint32(u.UID), TokenFile: sidecar.TokenFile(w.Settings, u)})
 	}
+	if os.Geteuid() != 0 {
+		if c.Home = w.ownHome(); c.Home == "" {
+			c.Users = nil // whose files we could not write
+		}
+	}
 	return c
+}
+
+// ownHome is the home of whom this process runs as, "" if that is nobody of the
+// notebook's.
+func (w *work) ownHome() string {
+	for _, u := range w.Users {
+		if u.UID == os.Geteuid() {
+			return u.Home
+		}
+	}
+	return ""
+}
+
+// paths lists every file that this process could have told kernels by.
+func (w *work) paths() []string {
+	var all []string
+	for _, path := range kernelenv.Paths() {
+		all = append(all, w.Root+path)
+	}
+	if home := w.ownHome(); home != "" {
+		all = append(all, kernelenv.HomePath(home))
+	}
+	return all
 }
 
 // place writes the files, and removes what earlier settings have asked for and
@@ -173,18 +200,20 @@ func (w *work) environment() kernelenv.Config {
 func (w *work) place(files []kernelenv.File) (changed bool, err error) {
 	var failed []error
 	wanted := map[string]bool{}
+	home := w.ownHome()
 	for _, f := range files {
-		wanted[f.Path] = true
-		did, err := w.placeFile(f)
-		changed = changed || did
-		if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
-			// A help, without which the rest still works.
-			w.steps = append(w.steps, Step{w.Root + f.Path, "not written: install as root, or SDKs whose credential_process fails ask the base session", nil})
-			continue
+		path := f.Path
+		if home == "" || path != kernelenv.HomePath(home) {
+			path = w.Root + path
+		} else {
+			w.steps = append(w.steps, Step{w.Root + kernelenv.ProfilePath, "not written: that takes root, so terminals are not told of the daemon's faces", nil})
 		}
+		wanted[path] = true
+		did, err := w.placeFile(path, f.Text)
+		changed = changed || did
 		failed = append(failed, err)
 	}
-	for _, path := range kernelenv.Paths() {
+	for _, path := range w.paths() {
 		if !wanted[path] {
 			did, err := w.removeFile(path)
 			changed = changed || did
@@ -194,8 +223,7 @@ func (w *work) place(files []kernelenv.File) (changed bool, err error) {
 	return changed, errors.Join(failed...)
 }
 
-func (w *work) placeFile(f kernelenv.File) (changed bool, err error) {
-	path := w.Root + f.Path
+func (w *work) placeFile(path string, want []byte) (changed bool, err error) {
 	dir, version, text, err := openOurs(path)
 	if errors.Is(err, unix.ENOENT) && dir == nil {
 		if w.dry {
@@ -214,7 +242,7 @@ func (w *work) placeFile(f kernelenv.File) (changed bool, err error) {
 	case errors.Is(err, unix.ENOENT):
 	case err != nil:
 		return false, err
-	case string(text) == string(f.Text) && version.Mode == 0o644:
+	case string(text) == string(want) && version.Mode == 0o644:
 		w.note(path, inOrder)
 		return false, nil
 	}
@@ -224,7 +252,7 @@ func (w *work) placeFile(f kernelenv.File) (changed bool, err error) {
 	}
 	if !w.dry {
 		owner := safefile.Owner{UID: os.Geteuid(), GID: os.Getegid(), Mode: 0o644}
-		if _, err := dir.ReplaceAs(filepath.Base(path), version, owner, f.Text); err != nil {
+		if _, err := dir.ReplaceAs(filepath.Base(path), version, owner, want); err != nil {
 			return false, err
 		}
 	}
@@ -233,7 +261,6 @@ func (w *work) placeFile(f kernelenv.File) (changed bool, err error) {
 }
 
 func (w *work) removeFile(path string) (changed bool, err error) {
-	path = w.Root + path
 	dir, _, _, err := openOurs(path)
 	if dir != nil {
 		defer dir.Close()
@@ -243,6 +270,10 @@ func (w *work) removeFile(path string) (changed bool, err error) {
 	}
 	if err == nil && !w.dry {
 		err = dir.Remove(filepath.Base(path))
+	}
+	if errors.Is(err, unix.EACCES) && os.Geteuid() != 0 {
+		w.steps = append(w.steps, Step{path, "left: root has written it, and it takes root to remove it", nil})
+		return false, nil
 	}
 	if err != nil {
 		return false, err

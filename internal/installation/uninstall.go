@@ -14,7 +14,6 @@ import (
 
 	"github.com/nbidentityd/nbidentityd/internal/configguard"
 	"github.com/nbidentityd/nbidentityd/internal/credserver"
-	"github.com/nbidentityd/nbidentityd/internal/kernelenv"
 	"github.com/nbidentityd/nbidentityd/internal/netfence"
 	"github.com/nbidentityd/nbidentityd/internal/safefile"
 	"github.com/nbidentityd/nbidentityd/internal/sidecar"
@@ -82,10 +81,10 @@ func (w *work) restoreUsers() error {
 func (w *work) forgetEnvironment(ctx context.Context) error {
 	var changed bool
 	var failed []error
-	for _, path := range kernelenv.Paths() {
+	for _, path := range w.paths() {
 		did, err := w.removeFile(path)
 		changed = changed || did
-		if dir, openErr := safefile.Open(filepath.Dir(w.Root+path), os.Geteuid(), os.Getegid()); err == nil && openErr == nil {
+		if dir, openErr := safefile.Open(filepath.Dir(path), os.Geteuid(), os.Getegid()); err == nil && openErr == nil {
 			err = errors.Join(dir.Sweep(filepath.Base(path)), dir.Close())
 		}
 		failed = append(failed, err)

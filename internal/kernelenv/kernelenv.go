@@ -21,6 +21,9 @@
 //   - on a notebook instance a drop-in of Jupyter's unit, for what it starts by
 //     no shell.
 //
+// Who is not root can write none of them, and has IPython's start-up directory
+// in the home for their own Python kernels.
+//
 // In Studio the platform has put RELATIVE_URI, which wins over FULL_URI in every
 // SDK, into the environment of the app. Shells and Python kernels take it out
 // of theirs. Not reached there: kernels of other languages, extensions of the
@@ -32,6 +35,7 @@ package kernelenv
 import (
 	"bytes"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/nbidentityd/nbidentityd/internal/lazyregexp"
@@ -51,6 +55,9 @@ type Config struct {
 	// Studio: the platform sets the variable that wins over ours, and Jupyter is
 	// not systemd's.
 	Studio bool
+	// Home is that of the first user, where only they write: the one file then
+	// goes there. "" is root's way.
+	Home string
 }
 
 // File is one that must be there, readable by all.
@@ -66,10 +73,15 @@ const (
 	DropInPath  = "/etc/systemd/system/" + JupyterUnit + ".d/nbidentityd.conf"
 	// JupyterUnit is Jupyter's on a notebook instance of Amazon Linux 2 and 2023.
 	JupyterUnit = "jupyter-server.service"
+
+	homeStartup = ".ipython/profile_default/startup/00-nbidentityd.py"
 )
 
-// Paths lists every file that some Config makes.
+// Paths lists every file that root's Plan makes.
 func Paths() []string { return []string{ProfilePath, StartupPath, DropInPath} }
+
+// HomePath is the one file in a home.
+func HomePath(home string) string { return filepath.Join(home, homeStartup) }
 
 // mark begins each file, and is how one is known for ours.
 const mark = "# Written by nbidentityd install; nbidentityd uninstall removes it.\n"
@@ -112,6 +124,9 @@ func Plan(c Config) ([]File, error) {
 				return nil, fmt.Errorf("telling kernels %s=%q: it must not need quoting: letters, digits and _./:@+-", v.name, v.value)
 			}
 		}
+	}
+	if c.Home != "" {
+		return []File{{HomePath(c.Home), c.startup()}}, nil
 	}
 	files := []File{{ProfilePath, c.profile()}, {StartupPath, c.startup()}}
 	if !c.Studio {

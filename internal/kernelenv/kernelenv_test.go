@@ -113,6 +113,36 @@ func TestToldByTheirReaders(t *testing.T) {
 	}
 }
 
+// IPython itself reads the one file of an ordinary user, and keeps nothing of it
+// in the session.
+func TestToldByIPython(t *testing.T) {
+	t.Parallel()
+	python := "python3"
+	if venvs, _ := filepath.Glob("/var/cache/nbidentityd-interop/python-*/venv/bin/python"); len(venvs) > 0 {
+		python = venvs[0]
+	}
+	if err := exec.Command(python, "-c", "import IPython").Run(); err != nil {
+		t.Skipf("needs IPython: %v", err)
+	}
+	c := config(os.Getuid()+1, os.Getuid())
+	c.Studio, c.Home = true, t.TempDir()
+	files, err := Plan(c)
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	if err := os.MkdirAll(filepath.Dir(files[0].Path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(files[0].Path, files[0].Text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	got := awsOf(t, "env", "HOME="+c.Home, python, "-m", "IPython", "--colors=nocolor", "-c",
+		`import os; assert "_nbidentityd" not in globals(); print("\n".join(k + "=" + v for k, v in os.environ.items()))`)
+	if diff := cmp.Diff(told, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestDropIn(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(place(t, config(1000, 1001), DropInPath))
