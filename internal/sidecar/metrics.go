@@ -2,15 +2,17 @@ package sidecar
 
 import (
 	"fmt"
+	"runtime"
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/nbidentityd/nbidentityd/internal/assurance"
+	"github.com/nbidentityd/nbidentityd/internal/configguard"
 	"github.com/nbidentityd/nbidentityd/internal/netfence"
 	"github.com/nbidentityd/nbidentityd/internal/rolecreds"
 )
 
-// register adds what the source and the fence know to the metrics that the
-// server shows.
+// register adds what the daemon knows to the metrics that the server shows.
 func (d *Daemon) register(set *metrics.Set) {
 	gauge := func(name string, value func(rolecreds.Status) float64) {
 		set.NewGauge(name, func() float64 {
@@ -46,4 +48,51 @@ func (d *Daemon) register(set *metrics.Set) {
 	packets("refused", func(c netfence.Counters) uint64 { return c.Blocked })
 	packets("container_redirected", func(c netfence.Counters) uint64 { return c.ContainersRedirected })
 	packets("container_refused", func(c netfence.Counters) uint64 { return c.ContainersBlocked })
+
+	for _, level := range []assurance.Level{assurance.Enforced, assurance.TamperEvident, assurance.Advisory} {
+		set.NewGauge(fmt.Sprintf("nbidentityd_assurance{level=%q}", level), func() float64 {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return number(d.assurance != nil && d.assurance.Level == string(level))
+		})
+	}
+	set.NewGauge("nbidentityd_fence_intact", func() float64 {
+		d.mu.Lock()
+		fence := d.fence
+		d.mu.Unlock()
+		return number(fence != nil && fence.Status().Intact())
+	})
+	set.NewGauge("nbidentityd_config_files_in_order", func() float64 {
+		n := 0.0
+		for _, s := range d.configStates() {
+			n += number(s.Written)
+		}
+		return n
+	})
+	set.NewGauge("nbidentityd_config_tampers_total", func() float64 {
+		var n uint64
+		for _, s := range d.configStates() {
+			n += s.Tampers
+		}
+		return float64(n)
+	})
+	set.NewGauge("nbidentityd_goroutines", func() float64 { return float64(runtime.NumGoroutine()) })
+}
+
+func (d *Daemon) configStates() []configguard.State {
+	d.mu.Lock()
+	guards := d.guards
+	d.mu.Unlock()
+	var states []configguard.State
+	for _, g := range guards {
+		states = append(states, g.State())
+	}
+	return states
+}
+
+func number(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
