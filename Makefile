@@ -6,6 +6,7 @@ STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BUILD        = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 PROGRAMS     = nbidentityd nbidentity fakeaws
 FUZZTIME    ?= 10s
+SOAK        ?= 1m
 RECORDS     ?= 100000
 # A test process under the race detector otherwise sleeps a second at its end.
 export GORACE = atexit_sleep_ms=1
@@ -60,6 +61,9 @@ dist: ## what is released: deb, rpm and tar.gz for both architectures, SBOM, che
 
 dist-check: ## the same, twice, and not a byte may differ
 	@$(GO) run ./packaging/dist -version "$(VERSION)" -o dist -twice
+
+soak: whoami ## faults at random under 100 clients for SOAK: nothing may grow
+	@$(GO) run ./internal/lab/faults -bin bin -soak $(SOAK)
 
 faults: whoami ## everything under the notebook fails, in turn (some trials need root)
 	@$(GO) run ./internal/lab/faults -bin bin

@@ -11,6 +11,9 @@
 // Trials that mount, cut the network or limit resources need root; they run in
 // namespaces that end with the program. What cannot run is named with the
 // reason, and where the variable CI is set that is a failure.
+//
+// With -soak it lets faults come at random instead, under many clients, and
+// looks at what the daemon holds on to.
 package main
 
 import (
@@ -37,6 +40,8 @@ func main() {
 	bin := flag.String("bin", "bin", "`directory` of the built programs")
 	only := flag.String("only", "", "run the trials whose name holds this `text`")
 	at := flag.Int("parallel", 6, "`trials` at a time")
+	soaking := flag.Duration("soak", 0, "instead of trials, let faults come at random for this `long` and watch what grows")
+	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the `chance` in a soak")
 	within := flag.Bool(inside[1:], false, "is in namespaces of its own (the program says so to itself)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -44,6 +49,8 @@ func main() {
 	var err error
 	if os.Geteuid() == 0 && !*within {
 		err = enter(ctx)
+	} else if *soaking > 0 {
+		err = soak(ctx, *bin, *soaking, *seed)
 	} else {
 		err = run(ctx, *bin, *only, *at)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,6 +40,7 @@ type trial struct {
 	cutOff bool
 	studio bool          // credentials come from the container endpoint
 	base   time.Duration // life of the platform's own sessions; default six hours
+	hour   time.Duration // that an hour of a session lasts; default the constant
 	// late leaves the daemon to act; else it serves before act is called.
 	late bool
 	// prefix stands before the daemon's command.
@@ -154,7 +156,7 @@ func (r *rig) scenario(ctx context.Context) (path string, err error) {
 	if err := json.Unmarshal(out, &s); err != nil {
 		return "", err
 	}
-	s["hour_lasts"] = hour.String()
+	s["hour_lasts"] = cmp.Or(r.trial.hour, hour).String()
 	if r.trial.base != 0 {
 		s["base_session"] = map[string]string{"lifetime": r.trial.base.String(), "rotate_before": (r.trial.base / 2).String()}
 	}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nbidentityd/nbidentityd/internal/lab"
+)
+
+const (
+	clients   = 100
+	shortHour = 6 * time.Second // renewed every three
+	between   = 100 * time.Millisecond
+
+	warmUp   = 10 * time.Second
+	coolDown = 10 * time.Second
+)
+
+// footprint is what a process holds on to.
+type footprint struct {
+	descriptors, goroutines int
+	resident                float64 // MB
+}
+
+// soak lets faults come at random under many clients for d, and compares the
+// daemon's footprint after with that before.
+func soak(ctx context.Context, bin string, d time.Duration, seed uint64) (err error) {
+	fmt.Printf("soak: seed %d\n", seed)
+	r, err := trial{name: "soak", hour: shortHour, base: 2 * shortHour}.rig(ctx, bin)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.lab.Discard()) }()
+	home := r.crowd.gather(ctx)
+	var asked atomic.Int64
+	ring, stop := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	for range clients {
+		group.Go(func() { r.keepAsking(ring, &asked) })
+	}
+	sleep(ctx, warmUp)
+	before, err := r.footprint(ctx)
+	if err == nil {
+		err = r.chance(ctx, d, rand.New(rand.NewPCG(seed, 0)))
+	}
+	err = errors.Join(err, r.awaitWell(ctx))
+	sleep(ctx, coolDown) // what a fault has opened may close
+	after, err2 := r.footprint(ctx)
+	stop()
+	group.Wait()
+	home()
+	var res result
+	n, err3 := r.unattributed(ctx, &res)
+	if err := errors.Join(err, err2, err3); err != nil {
+		return err
+	}
+	t := r.crowd.tally
+	fmt.Printf("soak: %s, %d requests: descriptors %d to %d, goroutines %d to %d, resident %.1f to %.1f MB\n",
+		d, asked.Load()+int64(t.asked), before.descriptors, after.descriptors, before.goroutines, after.goroutines, before.resident, after.resident)
+	fmt.Printf("soak: %d wrong, %d unattributed, %d failed while valid\n", t.wrong, n, t.failedValid)
+	for _, w := range append(r.crowd.witness, res.witness...) {
+		fmt.Println("witness:", w)
+	}
+	// Each client may have a connection open or not.
+	if after.descriptors > before.descriptors+clients/4 || after.goroutines > before.goroutines+clients/2 || after.resident > before.resident+4 {
+		return errors.New("the daemon grows")
+	}
+	if t.wrong+n+t.failedValid > 0 {
+		return errors.New("not as promised")
+	}
+	return nil
+}
+
+// chance does harm at random until d has passed, and mends it.
+func (r *rig) chance(ctx context.Context, d time.Duration, rnd *rand.Rand) error {
+	var faults []lab.Fault
+	for _, service := range []string{"sts", "imds"} { // the crowd itself needs the others
+		for _, f := range ways(service) {
+			faults = append(faults, f)
+		}
+	}
+	slices.SortFunc(faults, func(a, b lab.Fault) int { // a map has no order, and a seed is a promise
+		return strings.Compare(fmt.Sprint(a), fmt.Sprint(b))
+	})
+	for end := time.Now().Add(d); time.Now().Before(end) && ctx.Err() == nil; {
+		var err error
+		switch rnd.IntN(6) {
+		case 0:
+			err = r.account.ChangeBaseSessions(ctx, []string{"rotate", "expire", "revoke"}[rnd.IntN(3)])
+		case 1:
+			err = unix.Kill(r.daemon.PID(), unix.SIGHUP)
+		case 2:
+			err = os.Remove(r.notebook.Socket())
+		default:
+			err = r.suffer(ctx, time.Duration(rnd.Int64N(int64(shortHour/3))), faults[rnd.IntN(len(faults))])
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		sleep(ctx, time.Duration(rnd.Int64N(int64(3*time.Second))))
+	}
+	return nil
+}
+
+// keepAsking is an SDK that asks over the socket itself, on one connection and
+// then another.
+func (r *rig) keepAsking(ctx context.Context, asked *atomic.Int64) {
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", r.notebook.Socket())
+	}}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport, Timeout: patience}
+	for ; ctx.Err() == nil; sleep(ctx, between) {
+		begun := time.Now()
+		body, status, err := get(ctx, client, "http://nbidentityd/v1/credentials")
+		asked.Add(1)
+		if err != nil || status != http.StatusOK {
+			continue // the crowd judges failures
+		}
+		var a answer
+		if err := json.Unmarshal(body, &a); err != nil || a.SecretAccessKey == "" || begun.After(a.Expiration) {
+			r.crowd.wrong("over the socket: %d bytes, ends %s", len(body), a.Expiration)
+		}
+	}
+}
+
+func get(ctx context.Context, client *http.Client, url string) (body []byte, status int, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer resp.Body.Close()
+	body, err = io.ReadAll(resp.Body)
+	return body, resp.StatusCode, err
+}
+
+// footprint asks the daemon and the kernel.
+func (r *rig) footprint(ctx context.Context) (f footprint, err error) {
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.daemon.PID()))
+	if err != nil {
+		return f, err
+	}
+	f.descriptors = len(entries)
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.daemon.PID()))
+	if err != nil {
+		return f, err
+	}
+	f.resident, err = value(string(status), "VmRSS:")
+	f.resident /= 1024
+	if err != nil {
+		return f, err
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", r.notebook.Socket())
+	}}}
+	body, _, err := get(ctx, client, "http://nbidentityd/metrics")
+	if err != nil {
+		return f, err
+	}
+	goroutines, err := value(string(body), "nbidentityd_goroutines")
+	f.goroutines = int(goroutines)
+	return f, err
+}
+
+// value finds the number behind a word at the beginning of a line.
+func value(text, word string) (float64, error) {
+	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
+		if fields := strings.Fields(lines.Text()); len(fields) >= 2 && fields[0] == word {
+			return strconv.ParseFloat(fields[1], 64)
+		}
+	}
+	return 0, fmt.Errorf("no %s in %.80q", word, text)
+}
