@@ -2,6 +2,7 @@ package lifecycle_test
 
 import (
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -120,4 +121,52 @@ func TestInstanceIsForRoot(t *testing.T) {
 	m.env["NBIDENTITY_ROOT"] = ""
 	a := m.start(source(t, lifecycle.NotebookInstance))
 	a.want(t, 0, "nbidentityd: not installed: ")
+}
+
+// TestRealAWS fetches by the AWS CLI itself, which has its own ideas of
+// configuration, retries and errors. Keys in the environment keep it from
+// asking the machine's metadata service, which is not ours.
+func TestRealAWS(t *testing.T) {
+	cli, err := exec.LookPath("aws")
+	if err != nil {
+		t.Skip("needs the AWS CLI")
+	}
+	acc := newAccount(t)
+	key, err := baseSession(acc.container, acc.ContainerPath("bob-code"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name, key, endpoint string
+		say                 []string
+		code                int
+	}{
+		{"there", "nb.rpm", acc.api, []string{"made as alice-nb"}, 0},
+		{"not there", "none.rpm", acc.api, []string{"not installed: no package from S3", "404"}, 1},
+		{"no network", "nb.rpm", "http://127.0.0.1:1", []string{"not installed: no package from S3", "127.0.0.1:1"}, 1},
+		{"silent network", "nb.rpm", silent(t), []string{"not done within 3 s", "not installed: no package from S3"}, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			m := instance(t)
+			if os.Geteuid() == 0 {
+				m.user = user{0, 0} // who can run a CLI that lies in a home; the rest is stand-ins
+			}
+			m.program("aws", "#!/bin/sh\nexport PATH='"+os.Getenv("PATH")+"'\nexec '"+cli+"' \"$@\"\n")
+			m.write("home/config", "[default]\ncredential_process = /no/such/nbidentity credentials\n")
+			for k, v := range map[string]string{
+				"AWS_ACCESS_KEY_ID": key.AccessKeyID, "AWS_SECRET_ACCESS_KEY": key.SecretAccessKey, "AWS_SESSION_TOKEN": key.SessionToken,
+				"AWS_DEFAULT_REGION": "us-east-1", "AWS_CONFIG_FILE": m.path("home/config"), "AWS_PROFILE": "nobody", "NBIDENTITY_FAIL_CLOSED": "1",
+				"NBIDENTITY_PACKAGE": "s3://packages/" + test.key, "NBIDENTITY_S3_ENDPOINT": test.endpoint,
+				"NBIDENTITY_SHA256": acc.put(t, "nb.rpm", []byte("a package")),
+			} {
+				m.env[k] = v
+			}
+			script := source(t, lifecycle.NotebookInstance)
+			if test.name == "silent network" {
+				script = hurried(t, script)
+			}
+			m.start(script).want(t, test.code, test.say...)
+		})
+	}
 }
