@@ -56,6 +56,7 @@ var edges = map[string][]string{
 	"internal/iampolicy/ordered":      {},
 	"internal/iampolicy/proof":        {"internal/iameval"},
 	"internal/iampolicy/rendering":    {"internal/iampolicy", "internal/iampolicy/ordered"},
+	"packaging":                       {},
 	"internal/trail/athena":           {"internal/lazyregexp", "internal/trail"},
 	"lifecycle":                       {},
 	"packaging/fleet":                 {},
