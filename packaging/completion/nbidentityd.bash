@@ -39,12 +39,12 @@ _nbidentityd() {
     return
     ;;
   esac
-  if [[ $command == policy ]]; then
+  if [[ $command == policy || $command == fleet ]]; then
     if ((COMP_CWORD == 2)); then
-      _nbidentityd_reply "$cur" "$(_nbidentityd_words "$program" policy)"
+      _nbidentityd_reply "$cur" "$(_nbidentityd_words "$program" "$command")"
       return
     fi
-    set -- "$program" policy "${COMP_WORDS[2]}"
+    set -- "$program" "$command" "${COMP_WORDS[2]}"
   else
     set -- "$program" "$command"
   fi
