@@ -76,7 +76,7 @@ boot-test: build ## the real packages and lifecycle scripts on whole machines in
 	@bin/boot -bin bin -old bin/packages/old -new bin/packages/new
 
 hello: build
-	@$(BUILD) -o bin/hello ./internal/lab/bench/hello
+	@for p in hello bare; do $(BUILD) -o bin/$$p ./internal/lab/bench/$$p || exit 1; done
 
 bench: hello ## what the daemon costs; one line a figure
 	@$(GO) run ./internal/lab/bench -bin bin
