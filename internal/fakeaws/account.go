@@ -1,7 +1,7 @@
 // Package fakeaws is a strict AWS account on loopback or in process: instance
 // metadata and container credentials, STS, the Describe calls of SageMaker,
-// iam:GetRole, LookupEvents, S3 for small files, and a trace in CloudTrail's form for any
-// other signed call.
+// what IAM tells about roles and their policies, LookupEvents, S3 for small files,
+// and a trace in CloudTrail's form for any other signed call.
 //
 // It guarantees, so that it can be a judge: every call's SigV4 signature is
 // recomputed; keys, tokens and roles are bound together and expire; every call

@@ -192,8 +192,8 @@ func (x *exchange) perform() (answer, *wire.Error) {
 	case "sagemaker":
 		return x.sageMaker()
 	case "iam":
-		if x.call.Operation == "GetRole" {
-			return x.getRole()
+		if read := iamReads(x.call.Operation); read != nil {
+			return read(x)
 		}
 	case "s3":
 		return x.s3()
@@ -250,6 +250,9 @@ func (x *exchange) named(arn string) string {
 	case "iam":
 		if i := strings.Index(arn, ":role/"); i > 0 {
 			return "role " + arn[strings.LastIndexByte(arn, '/')+1:]
+		}
+		if strings.Contains(arn, ":policy/") {
+			return "policy " + arn
 		}
 	}
 	return arn

@@ -3,8 +3,6 @@ package fakeaws
 import (
 	"crypto/tls"
 	"fmt"
-	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws/cloudtrail"
@@ -40,42 +38,6 @@ func (x *exchange) generic(arn string) (answer, *wire.Error) {
 		done.elements = wire.Elements(result)
 	}
 	return done, nil
-}
-
-// getRole is iam:GetRole.
-func (x *exchange) getRole() (answer, *wire.Error) {
-	name := x.call.Form.Get("RoleName")
-	if name == "" {
-		return answer{}, &wire.Error{Status: 400, Code: "ValidationError", Message: "1 validation error detected: Value null at 'roleName' failed to satisfy constraint: Member must not be null"}
-	}
-	role := x.directory.Role(name)
-	arn := x.scope.Role("/", name)
-	if role != nil {
-		arn = role.ARN
-	}
-	if failure := x.authorize(x.call.Action, arn, nil); failure != nil {
-		return answer{}, failure
-	}
-	if role == nil {
-		return answer{}, &wire.Error{Status: 404, Code: "NoSuchEntity", Trail: "NoSuchEntityException", Message: "The role with name " + name + " cannot be found."}
-	}
-	var tags strings.Builder
-	for _, k := range tagNames(role.Tags) {
-		tags.WriteString("<member><Key>" + wire.Escape(k) + "</Key><Value>" + wire.Escape(role.Tags[k]) + "</Value></member>")
-	}
-	if tags.Len() > 0 {
-		tags.WriteString("</Tags>")
-	}
-	return x.query("<Role><Path>" + wire.Escape(role.Source.Path) + "</Path><RoleName>" + wire.Escape(role.Name) +
-		"</RoleName><RoleId>" + role.ID + "</RoleId><Arn>" + wire.Escape(role.ARN) + "</Arn><CreateDate>" + cloudtrail.Time(role.Created) +
-		"</CreateDate><AssumeRolePolicyDocument>" + encodePolicy(x.directory.TrustText(role)) +
-		"</AssumeRolePolicyDocument><MaxSessionDuration>" + strconv.Itoa(role.Source.MaxSessionSeconds) + "</MaxSessionDuration>" +
-		strings.Replace(tags.String(), "<member>", "<Tags><member>", 1) + "<RoleLastUsed/></Role>"), nil
-}
-
-// encodePolicy is RFC 3986 percent encoding, as IAM uses for documents.
-func encodePolicy(text []byte) string {
-	return strings.ReplaceAll(url.QueryEscape(string(text)), "+", "%20")
 }
 
 // s3 answers a call to S3 from the scenario's files.
