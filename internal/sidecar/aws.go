@@ -33,7 +33,7 @@ type clients struct {
 // newClients reads nothing but the settings and, in Studio, one variable: the
 // SDK's default chain would take whatever a user's files and environment say.
 func newClients(ep settings.Endpoints, nb identity.Notebook, getenv func(string) string) (clients, error) {
-	base, err := baseCredentials(ep, nb, getenv)
+	base, err := BaseCredentials(ep, nb, getenv)
 	if err != nil {
 		return clients{}, err
 	}
@@ -54,9 +54,9 @@ func newClients(ep settings.Endpoints, nb identity.Notebook, getenv func(string)
 	}, nil
 }
 
-// baseCredentials is the session that SageMaker itself provides: by instance
+// BaseCredentials is the session that SageMaker itself provides: by instance
 // metadata on a notebook instance, by the container endpoint in Studio.
-func baseCredentials(ep settings.Endpoints, nb identity.Notebook, getenv func(string) string) (aws.CredentialsProvider, error) {
+func BaseCredentials(ep settings.Endpoints, nb identity.Notebook, getenv func(string) string) (aws.CredentialsProvider, error) {
 	if nb.Surface == identity.SurfaceNotebookInstance {
 		options := imds.Options{Endpoint: ep.IMDS, EnableFallback: aws.FalseTernary}
 		return aws.NewCredentialsCache(instanceRole{ec2rolecreds.New(), options}), nil

@@ -35,3 +35,13 @@ func (t templates) of(facts discovery.Facts) (sessionName, sourceIdentity string
 	}
 	return sessionName, sourceIdentity, nil
 }
+
+// Names are the session name and source identity that the daemon sends under
+// these settings.
+func Names(want settings.Identity, facts discovery.Facts) (sessionName, sourceIdentity string, err error) {
+	t, err := parseTemplates(want)
+	if err != nil {
+		return "", "", err
+	}
+	return t.of(facts)
+}
