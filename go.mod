@@ -9,6 +9,7 @@ require (
 	github.com/aws/aws-sdk-go-v2/credentials v1.20.15
 	github.com/aws/aws-sdk-go-v2/feature/ec2/imds v1.20.7
 	github.com/aws/aws-sdk-go-v2/service/cloudtrail v1.56.0 // below the versions with a schema package, as for sagemaker
+	github.com/aws/aws-sdk-go-v2/service/iam v1.64.8 // for doctor
 	github.com/aws/aws-sdk-go-v2/service/s3 v1.114.8
 	github.com/aws/aws-sdk-go-v2/service/sagemaker v1.268.0 // below 1.277, whose schema package costs 5 ms at each start
 	github.com/aws/aws-sdk-go-v2/service/sts v1.51.8
