@@ -6,6 +6,7 @@
 //	nbidentityd install    write ~/.aws/config of the notebook's users and the
 //	                       environment of their kernels and terminals
 //	nbidentityd uninstall  restore what install and the daemon have changed
+//	nbidentityd doctor     say what is wrong, what it means and what mends it
 //	nbidentityd policy     write the IAM documents, proved before they are printed
 //	nbidentityd fleet      write them with the lifecycle configuration and the
 //	                       package's bucket in one template
@@ -52,6 +53,7 @@ func commands() []command {
 		{"run", "run the daemon", runDaemon},
 		{"install", "write ~/.aws/config of the notebook's users and their kernels' environment", runInstall},
 		{"uninstall", "restore what install and the daemon have changed, byte for byte", runUninstall},
+		{"doctor", "say what is wrong, what it means and what mends it", runDoctor},
 		{"policy", "write the IAM documents, proved before they are printed", runPolicy},
 		{"fleet", "write them with lifecycle configuration and package bucket in one template", runFleet},
 		{"who", "say who made which AWS calls, from CloudTrail records", runWho},

@@ -16,7 +16,10 @@ func (f *face) recordVend(who caller, c *credential) {
 	if time.Until(c.expires) < f.leastLife {
 		f.short.Inc()
 	}
-	c.audit.Info("credentials vended", append(who.fields(), zap.String("face", f.name))...)
+	f.server.log.Info("credentials vended", append(who.fields(),
+		zap.String("face", f.name),
+		zap.String("key_id_suffix", c.suffix),
+		zap.Time("expires", c.expires))...)
 }
 
 // countRefusal wants a code that satisfies validCode.

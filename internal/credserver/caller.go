@@ -6,7 +6,6 @@ import (
 	"math"
 	"net"
 	"net/netip"
-	"strconv"
 
 	"go.uber.org/zap"
 
@@ -46,7 +45,7 @@ func (c caller) bearer() string {
 	if c.outside {
 		return c.addr.Addr().String()
 	}
-	return strconv.FormatUint(uint64(c.uid), 10)
+	return fmt.Sprint(c.uid)
 }
 
 func unixCaller(nc net.Conn) (caller, error) {

@@ -178,9 +178,7 @@ func (m *module) readTerms(root string, packages []string) error {
 			}
 			m.texts = append(m.texts, licence{name, string(text)})
 			for _, match := range licensecheck.Scan(text).Match {
-				if match.ID != "GooglePatentsFile" { // a grant besides the licence, unknown to SPDX
-					ids[match.ID] = true
-				}
+				ids[match.ID] = true
 			}
 		}
 	}
