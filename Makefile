@@ -59,8 +59,9 @@ adversary: whoami ## a hostile user against a real daemon, fence and clients (ro
 dist: ## what is released: deb, rpm and tar.gz for both architectures, SBOM, checksums, in dist/ (VERSION=1.2.3)
 	@$(GO) run ./packaging/dist -version "$(VERSION)" -o dist
 
-dist-check: ## the same, twice, and not a byte may differ
+dist-check: ## the same, twice, and not a byte may differ; then lint, install and remove it in clean roots (root)
 	@$(GO) run ./packaging/dist -version "$(VERSION)" -o dist -twice
+	NBIDENTITYD_DIST=$(CURDIR)/dist $(GO) test -count=1 -run '^TestDist' ./packaging/dist
 
 soak: whoami ## faults at random under 100 clients for SOAK: nothing may grow
 	@$(GO) run ./internal/lab/faults -bin bin -soak $(SOAK)
@@ -75,7 +76,7 @@ boot-test: build ## the real packages and lifecycle scripts on whole machines in
 	@bin/boot -bin bin -old bin/packages/old -new bin/packages/new
 
 hello: build
-	@$(BUILD) -o bin/hello ./internal/lab/bench/hello
+	@for p in hello bare; do $(BUILD) -o bin/$$p ./internal/lab/bench/$$p || exit 1; done
 
 bench: hello ## what the daemon costs; one line a figure
 	@$(GO) run ./internal/lab/bench -bin bin

@@ -34,7 +34,8 @@
 // the next one, Release or Undo finds it, with or without the record. An
 // immutable flag that somebody else has set is left alone and reported. A user
 // who is at it already when the lock is first put on, by renaming ~/.aws in a
-// loop, can keep it off while they race: State says so.
+// loop, can keep it off while they race: State says so. Afterwards there is no
+// moment to race for: profiles are changed in place, in the locked directory.
 //
 // Elsewhere the Guard watches, polls and repairs. That is repair, not
 // protection: a hostile loop wins while it runs. It is recorded as one burst,

@@ -357,3 +357,37 @@ func TestAddProfile(t *testing.T) {
 		})
 	}
 }
+
+// What the AWS CLI can and cannot do for a user whose file is locked.
+func TestTheCLIUnderTheLock(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/usr/bin/aws"); err != nil {
+		t.Skip("needs Debian's AWS CLI: ", err)
+	}
+	cfg := newLockable(t, map[string]string{".aws/config": "[default]\noutput = json\n"})
+	result, err := Write(cfg)
+	must(t, err)
+	text := read(t, result.Path)
+	aws := func(args ...string) (string, error) {
+		user := again(attacker(t, cfg, ""), "")
+		user.Path, user.Args = "/usr/bin/aws", append([]string{"aws"}, args...)
+		out, err := user.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := aws("configure", "set", "aws_access_key_id", "AKIAIOSFODNN7EXAMPLE", "--profile", "b"); err != nil {
+		t.Errorf("keys of a profile: %v: %s", err, out)
+	}
+	if got := read(t, cfg.Home+"/.aws/credentials"); got != "[b]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\n" {
+		t.Errorf("the credentials file is %q", got)
+	}
+	if out, err := aws("configure", "set", "region", "eu-west-1", "--profile", "b"); err == nil || !strings.Contains(out, "not permitted") {
+		t.Errorf("a profile in the locked file: %v: %s", err, out)
+	}
+	if got := read(t, result.Path); got != text {
+		t.Errorf("the file is %q", got)
+	}
+	must(t, New(cfg).AddProfile("b", []awsconfig.Key{{Name: "region", Value: "eu-west-1"}}))
+	if out, err := aws("configure", "get", "region", "--profile", "b"); err != nil || out != "eu-west-1\n" {
+		t.Errorf("a profile that was added: %v: %s", err, out)
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -265,23 +266,64 @@ func TestLockAgainstALoop(t *testing.T) {
 			cancel()
 			must(t, <-done)
 			goleak.VerifyNone(t, leaks)
-			must(t, filepath.WalkDir(cfg.Home, func(path string, e fs.DirEntry, err error) error {
-				if err != nil || !e.IsDir() && !e.Type().IsRegular() || path == cfg.Home+"/.aws" || path == cfg.Home+"/.aws/config" {
-					return err
-				}
-				f, err := os.Open(path)
-				if err != nil {
-					return err
-				}
-				defer f.Close()
-				if flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS); err != nil || flags&0x10 != 0 {
-					t.Errorf("%s is locked, too, or %v", path, err)
-				}
-				return nil
-			}))
+			nothingElseLocked(t, cfg)
 			if diff := cmp.Diff(victims, snapshot(t, cfg.Home+"/outside")); diff != "" && name == "file" {
 				t.Errorf("outside was changed:\n%s", diff)
 			}
 		})
+	}
+}
+
+// nothingElseLocked looks for flags on what has been moved away.
+func nothingElseLocked(t *testing.T, cfg Config) {
+	t.Helper()
+	must(t, filepath.WalkDir(cfg.Home, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.IsDir() && !e.Type().IsRegular() || path == cfg.Home+"/.aws" || path == cfg.Home+"/.aws/config" {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS); err != nil || flags&0x10 != 0 {
+			t.Errorf("%s is locked, too, or %v", path, err)
+		}
+		return nil
+	}))
+}
+
+// A user who asks for changes of profiles and races for the moment in which the
+// file is open gets their profiles, and nothing else.
+func TestProfilesAgainstALoop(t *testing.T) {
+	cfg := newLockable(t, map[string]string{".aws/config": "[default]\n"})
+	g := New(cfg)
+	g.poll = 100 * time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- g.Run(ctx) }()
+	within10s(t, "locked", func() bool { return g.State().Immutable })
+	loop := attacker(t, cfg, "loop:move the directory,rename over")
+	start(t, loop)
+	added, failed := 0, 0
+	for began := time.Now(); time.Since(began) < *attackTime; {
+		name := fmt.Sprintf("p%d", added+failed)
+		if err := g.AddProfile(name, []awsconfig.Key{{Name: "region", Value: "eu-west-1"}}); err != nil {
+			failed++
+		} else {
+			added++
+		}
+	}
+	stop(loop)
+	t.Logf("%d profiles added, %d failed, %d tampers", added, failed, g.State().Tampers)
+	cancel()
+	must(t, <-done)
+	g.look()
+	if s := g.State(); !s.Immutable || !binds(cfg) || s.Tampers > 0 {
+		t.Errorf("after the race: %+v", s)
+	}
+	nothingElseLocked(t, cfg)
+	if added == 0 {
+		t.Error("no profile was added: this tries nothing")
 	}
 }

@@ -51,6 +51,14 @@ func (g *Guard) edit(what, profile string, change func(text []byte) ([]byte, err
 			}
 			text = edit.Text
 		}
+		held, err := f.held()
+		if err != nil {
+			return err
+		}
+		if held {
+			// put would open the directory for a moment, which the user could choose.
+			return f.dir.Rewrite(fileName, f.version, f.text, text)
+		}
 		_, err = v.put(f, text)
 		return err
 	})

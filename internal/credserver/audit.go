@@ -16,10 +16,7 @@ func (f *face) recordVend(who caller, c *credential) {
 	if time.Until(c.expires) < f.leastLife {
 		f.short.Inc()
 	}
-	f.server.log.Info("credentials vended", append(who.fields(),
-		zap.String("face", f.name),
-		zap.String("key_id_suffix", c.suffix),
-		zap.Time("expires", c.expires))...)
+	c.audit.Info("credentials vended", append(who.fields(), zap.String("face", f.name))...)
 }
 
 // countRefusal wants a code that satisfies validCode.

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"strconv"
 
 	"go.uber.org/zap"
 
@@ -45,7 +46,7 @@ func (c caller) bearer() string {
 	if c.outside {
 		return c.addr.Addr().String()
 	}
-	return fmt.Sprint(c.uid)
+	return strconv.FormatUint(uint64(c.uid), 10)
 }
 
 func unixCaller(nc net.Conn) (caller, error) {

@@ -7,8 +7,10 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/VictoriaMetrics/metrics"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -80,6 +82,10 @@ func (g *gate) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
+		if left(nc) {
+			nc.Close()
+			continue
+		}
 		who, err := g.identify(nc)
 		if err != nil {
 			nc.Close() // without a caller there is nobody to answer or to name
@@ -100,6 +106,28 @@ func (g *gate) Accept() (net.Conn, error) {
 		io.WriteString(nc, busyAnswer)
 		nc.Close()
 	}
+}
+
+// left reports whether the caller has gone again without a word. Connecting
+// and leaving is the cheapest thing that a flood can do, so it must be cheap
+// here: who comes after has to wait until all of these have been accepted.
+func left(nc net.Conn) bool {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	said := -1
+	err = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		if n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT); err == nil {
+			said = n
+		}
+	})
+	return err == nil && said == 0
 }
 
 // admit gives nc a place, if need be that of another connection, which the

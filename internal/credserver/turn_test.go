@@ -112,3 +112,39 @@ func TestTurnEndsWithWaiting(t *testing.T) {
 		c.Close()
 	})
 }
+
+// Callers who have left again before they were accepted cost no look at who
+// they were, and hold up nobody; one who only says no more is not among them.
+func TestLeft(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	g := newGate(l, newQueues([]uint32{1000}), false, 0)
+	asked := 0
+	g.identify = func(net.Conn) (caller, error) { asked++; return caller{uid: 1000}, nil }
+	for range 3 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+	}
+	here, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close()
+	here.Write([]byte("x"))
+	here.(*net.TCPConn).CloseWrite()
+	nc, err := g.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	b := make([]byte, 2)
+	if n, _ := nc.Read(b); n != 1 || b[0] != 'x' || asked != 1 {
+		t.Errorf("read %q, %d callers looked at, want x and 1", b[:n], asked)
+	}
+}

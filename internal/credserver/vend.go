@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"go.uber.org/zap"
 )
 
 // maxBody is the smallest limit that a client puts on a credential process's
@@ -18,11 +19,11 @@ const maxBody = 8 << 10
 // credential is a checked value of the provider, rendered once for each face.
 type credential struct {
 	value     aws.Credentials
-	expires   time.Time // as handed out: whole seconds, UTC
-	suffix    string    // last four characters of the key id
-	process   []byte    // process-credentials JSON and a newline
-	container []byte    // container-credentials JSON
-	imds      []byte    // the metadata service's document
+	expires   time.Time   // as handed out: whole seconds, UTC
+	audit     *zap.Logger // of the lines that say who got it: what they share is laid down once
+	process   []byte      // process-credentials JSON and a newline
+	container []byte      // container-credentials JSON
+	imds      []byte      // the metadata service's document
 }
 
 // vend returns the credential to hand to who, having recorded it, or a refusal.
@@ -54,6 +55,7 @@ func (s *Server) current(ctx context.Context, patience time.Duration) (*credenti
 		if c, err = render(value); err != nil {
 			return nil, err
 		}
+		c.audit = s.log.With(zap.String("key_id_suffix", suffix(value.AccessKeyID)), zap.Time("expires", c.expires))
 		s.rendered.Store(c)
 	}
 	if c.expired() {
@@ -78,7 +80,6 @@ func render(v aws.Credentials) (*credential, error) {
 	c := &credential{
 		value:   v,
 		expires: v.Expires.Round(0).UTC().Truncate(time.Second),
-		suffix:  suffix(v.AccessKeyID),
 	}
 	if err := c.layDown(time.Now()); err != nil {
 		return nil, err

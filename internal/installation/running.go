@@ -35,8 +35,8 @@ const (
 func (w *work) vacate(ctx context.Context) (io.Closer, error) {
 	ctx, cancel := context.WithTimeout(ctx, endLimit)
 	defer cancel()
-	if w.listens(ctx) {
-		// Else it would start a daemon for whoever asks.
+	if w.attends(ctx) {
+		// A socket of systemd's has no lock, and starts a daemon for whoever asks.
 		if err := w.stopUnits(ctx); err != nil {
 			return nil, err
 		}
@@ -71,9 +71,10 @@ func (w *work) vacate(ctx context.Context) (io.Closer, error) {
 	}
 }
 
-// listens reports whether systemd itself listens on the settings' socket.
-func (w *work) listens(ctx context.Context) bool {
-	return w.booted() && w.Settings.Socket == settings.Default().Socket && systemctl(ctx, "--quiet", "is-active", socket) == nil
+// attends reports whether systemd has our units running on the settings' socket.
+func (w *work) attends(ctx context.Context) bool {
+	active := func(unit string) bool { return systemctl(ctx, "--quiet", "is-active", unit) == nil }
+	return w.booted() && w.Settings.Socket == settings.Default().Socket && (active(socket) || active(service))
 }
 
 // end stops a daemon by systemd, which would start it again, or by a signal.

@@ -17,7 +17,7 @@
 //   - profile.d: login shells, which are Jupyter's terminals, and on a notebook
 //     instance Jupyter itself, whose unit sources it;
 //   - IPython's system-wide start-up directory: Python kernels, whenever and by
-//     whomever Jupyter was started (IPython 7.1 and later);
+//     whomever Jupyter was started (seen in IPython 9.18 with ipykernel 7.4);
 //   - on a notebook instance a drop-in of Jupyter's unit, for what it starts by
 //     no shell.
 //

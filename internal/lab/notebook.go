@@ -21,6 +21,9 @@ type Notebook struct {
 	// IMDS or Container is where its base session comes from; with neither, the
 	// addresses of the platform.
 	IMDS, Container, ContainerPath string
+	// IMDSPort and ContainerPort are those of the faces on the host's own
+	// loopback; 0 opens none.
+	IMDSPort, ContainerPort int
 	// Enter stands before every command on this notebook: nothing, or what
 	// enters its network.
 	Enter []string
@@ -100,10 +103,10 @@ func (nb *Notebook) settings() string {
 	b.WriteString("[faces]\n")
 	hosts := len(nb.Enter) == 0 // the ports are then the host's, which others may be using
 	if hosts || nb.NoIMDSFace {
-		b.WriteString("imds_port = 0\n")
+		fmt.Fprintf(&b, "imds_port = %d\n", nb.IMDSPort)
 	}
 	if hosts || nb.NoContainerFace {
-		b.WriteString("container_port = 0\n")
+		fmt.Fprintf(&b, "container_port = %d\n", nb.ContainerPort)
 	}
 	if nb.Unfenced {
 		b.WriteString("[fence]\nenabled = false\n")

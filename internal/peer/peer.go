@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -71,6 +72,9 @@ func Exe(pid int32) string {
 }
 
 func printable(path string) string {
+	if len(path) <= maxExe && !strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return path
+	}
 	out := make([]rune, 0, len(path))
 	for _, r := range path {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {

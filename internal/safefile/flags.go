@@ -130,6 +130,51 @@ func (d *Dir) LockFile(name string, v Version) error {
 	return nil
 }
 
+// Rewrite changes the content of a locked file in place, if it is still the
+// version old, and locks it again. The directory may stay locked, so that at no
+// moment anybody can put another file in its place. The price: a reader that
+// comes in the middle sees what is common to both versions, and perhaps some of
+// the new one; only appending is seen whole or not at all. A crash may leave it
+// so, and unlocked.
+func (d *Dir) Rewrite(name string, old Version, before, after []byte) (err error) {
+	f, st, err := d.open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if version(&st) != old || st.Nlink != 1 || int64(len(before)) != st.Size {
+		return fmt.Errorf("rewriting %s: %w", f.Name(), ErrChanged)
+	}
+	if int(st.Uid) == d.uid || st.Mode&0o022 != 0 {
+		return fmt.Errorf("rewriting %s: uid %d, mode %o: the user may hold it open: %w", f.Name(), st.Uid, st.Mode&0o777, fs.ErrInvalid)
+	}
+	if err := setFlag(int(f.Fd()), false); err != nil {
+		return fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	defer func() {
+		if e := setFlag(int(f.Fd()), true); e != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", f.Name(), e))
+		}
+	}()
+	// The inode is ours and open; its name cannot lead elsewhere than to it.
+	w, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("rewriting %s: %w", f.Name(), err)
+	}
+	same := 0
+	for same < min(len(before), len(after)) && before[same] == after[same] {
+		same++
+	}
+	_, err = w.WriteAt(after[same:], int64(same))
+	if err == nil && len(after) < len(before) {
+		err = w.Truncate(int64(len(after)))
+	}
+	if err = errors.Join(err, w.Sync(), w.Close()); err != nil {
+		return fmt.Errorf("rewriting %s: %w", f.Name(), err)
+	}
+	return nil
+}
+
 // UnlockFile clears the flag of the file name.
 func (d *Dir) UnlockFile(name string) error {
 	f, st, err := d.open(name)

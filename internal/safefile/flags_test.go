@@ -173,3 +173,41 @@ func TestSweep(t *testing.T) {
 	must(t, d.Sweep("config"))
 	noLitter(t, path, keep...)
 }
+
+func TestRewrite(t *testing.T) {
+	t.Parallel()
+	d, path := openLockable(t)
+	_, err := d.ReplaceAs("config", Version{}, Owner{0, d.gid, 0o640}, []byte("one\ntwo\n"))
+	must(t, err)
+	text, v, err := d.Read("config", 100)
+	must(t, err)
+	must(t, d.LockFile("config", v))
+	must(t, d.Lock())
+	for _, want := range []string{"one\ntwo\nthree\n", "one\n", "", "other\n", "other\n"} {
+		if text, v, err = d.Read("config", 100); err != nil {
+			t.Fatal(err)
+		}
+		must(t, d.Rewrite("config", v, text, []byte(want)))
+		got, _, err := d.Read("config", 100)
+		if err != nil || string(got) != want {
+			t.Errorf("rewritten to %q: %q, %v", want, got, err)
+		}
+		dir, err1 := d.Locked()
+		file, err2 := d.FileLocked("config")
+		if !dir || !file || err1 != nil || err2 != nil {
+			t.Errorf("locked: %v %v, %v %v", dir, err1, file, err2)
+		}
+	}
+	if err := d.Rewrite("config", v, text, []byte("x")); !errors.Is(err, ErrChanged) {
+		t.Errorf("an old version: %v", err)
+	}
+	must(t, d.Unlock())
+	v = write(t, d, "own", "x")
+	if err := d.Rewrite("own", v, []byte("x"), []byte("y")); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("the user's own file: %v", err)
+	}
+	must(t, os.Symlink(filepath.Join(path, "own"), filepath.Join(path, "link")))
+	if err := d.Rewrite("link", v, []byte("x"), []byte("y")); !errors.Is(err, ErrNotRegular) {
+		t.Errorf("a link: %v", err)
+	}
+}

@@ -5,7 +5,8 @@
 // given is ever reached by a path that crosses a symbolic link, and no
 // existing file is written to, chowned or chmodded: a new version is a fresh
 // inode under a random name, complete and synced before it takes its place by
-// rename. However the user swaps directories, files and temporary names
+// rename. (Rewrite is the exception, for a file that the user never could open
+// for writing.) However the user swaps directories, files and temporary names
 // meanwhile, no file outside the opened directory is read, written or changed
 // in owner or mode, and the file is either the old or the new version.
 //

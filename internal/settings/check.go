@@ -29,6 +29,9 @@ func checkURL(s string) error {
 	return nil
 }
 
+// Keys lists every key of the file, tables included, dotted.
+func Keys() []string { return knownKeys("", reflect.TypeFor[Settings]()) }
+
 // nearest is the known key that the unknown one was probably meant to be, as
 // it would be written, or "".
 func nearest(key []string) string {
@@ -37,7 +40,7 @@ func nearest(key []string) string {
 	}
 	last := key[len(key)-1]
 	best, bestDistance := "", len(last)/2+1
-	for _, known := range knownKeys("", reflect.TypeFor[Settings]()) {
+	for _, known := range Keys() {
 		name := known[strings.LastIndexByte(known, '.')+1:]
 		if d := distance(last, name); d < bestDistance {
 			best, bestDistance = known, d

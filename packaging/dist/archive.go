@@ -40,7 +40,7 @@ func (d *dist) tarball(deb, target string) error {
 			return fmt.Errorf("reading %s: %w", deb, err)
 		}
 		name := strings.TrimPrefix(h.Name, ".")
-		if strings.HasPrefix(name, "/usr/share/lintian/") {
+		if strings.HasPrefix(name, "/usr/share/lintian/") || strings.HasSuffix(name, "/changelog.Debian.gz") {
 			continue
 		}
 		plain := tar.Header{

@@ -178,7 +178,9 @@ func (m *module) readTerms(root string, packages []string) error {
 			}
 			m.texts = append(m.texts, licence{name, string(text)})
 			for _, match := range licensecheck.Scan(text).Match {
-				ids[match.ID] = true
+				if match.ID != "GooglePatentsFile" { // a grant besides the licence, unknown to SPDX
+					ids[match.ID] = true
+				}
 			}
 		}
 	}

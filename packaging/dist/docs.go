@@ -15,6 +15,9 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 )
 
+// maintainer is as in nfpm.yaml.
+const maintainer = "The nbidentityd developers <maintainers@nbidentityd.invalid>"
+
 const ourModule = "github.com/nbidentityd/nbidentityd"
 
 // writeBOM writes the CycloneDX document of the release.
@@ -85,29 +88,17 @@ func component(m module) (cdx.Component, error) {
 	return c, nil
 }
 
-// writeDocs writes into tree/doc the terms of what is linked, and into tree/man
-// the man pages.
+// writeDocs writes what nfpm.yaml takes from tree/doc and tree/man.
 func (d *dist) writeDocs(tree string, modules []module) error {
-	var b bytes.Buffer
-	b.WriteString("The programs contain the following, under these terms.\n\n")
-	for _, m := range modules {
-		fmt.Fprintf(&b, "%s %s: %s\n", m.path, m.version, strings.Join(m.spdx, ", "))
-	}
-	for _, m := range modules {
-		for _, t := range m.texts {
-			fmt.Fprintf(&b, "\n%s\n%s %s, %s\n%s\n\n%s\n", strings.Repeat("=", 78), m.path, m.version, t.file, strings.Repeat("=", 78), strings.TrimSpace(t.text))
-		}
-	}
-	doc := filepath.Join(tree, "doc")
-	if err := os.MkdirAll(doc, 0o755); err != nil {
+	notices, err := notices(modules)
+	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(doc, "THIRD-PARTY-LICENSES"), b.Bytes(), 0o644); err != nil {
-		return err
-	}
-	man := filepath.Join(tree, "man")
-	if err := os.MkdirAll(man, 0o755); err != nil {
-		return err
+	changes := fmt.Sprintf("nbidentityd (%s-1) stable; urgency=medium\n\n  * Release %s. What changed is in the log of the repository.\n\n -- %s  %s\n",
+		d.version, d.version, maintainer, d.date.Format(time.RFC1123Z))
+	files := map[string][]byte{
+		"doc/NOTICES":             notices,
+		"doc/changelog.Debian.gz": squeeze([]byte(changes)),
 	}
 	pages, err := filepath.Glob("packaging/man/*.[1-8]")
 	if err != nil {
@@ -118,11 +109,42 @@ func (d *dist) writeDocs(tree string, modules []module) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(man, filepath.Base(page)+".gz"), squeeze(text), 0o644); err != nil {
+		files["man/"+filepath.Base(page)+".gz"] = squeeze(text)
+	}
+	for name, data := range files {
+		path := filepath.Join(tree, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, data, 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// notices are our terms, and those of what is linked.
+func notices(modules []module) ([]byte, error) {
+	ours, err := os.ReadFile("LICENSE")
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	part := func(title, text string) {
+		rule := strings.Repeat("=", 78)
+		fmt.Fprintf(&b, "\n%s\n%s\n%s\n\n%s\n", rule, title, rule, strings.TrimSpace(text))
+	}
+	b.WriteString("nbidentityd is under the Apache License 2.0. Its programs contain:\n\n")
+	for _, m := range modules {
+		fmt.Fprintf(&b, "%s %s: %s\n", m.path, m.version, strings.Join(m.spdx, ", "))
+	}
+	part("nbidentityd", string(ours))
+	for _, m := range modules {
+		for _, t := range m.texts {
+			part(fmt.Sprintf("%s %s, %s", m.path, m.version, t.file), t.text)
+		}
+	}
+	return b.Bytes(), nil
 }
 
 // squeeze is gzip -9n.

@@ -6,13 +6,17 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"flag"
 	"fmt"
 	"math"
+	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nbidentityd/nbidentityd/internal/lab"
@@ -39,8 +43,16 @@ func run(ctx context.Context, bin string, runs int, watch time.Duration) (err er
 	if err != nil {
 		return err
 	}
+	imdsPort, err := freePort()
+	if err != nil {
+		return err
+	}
+	containerPort, err := freePort()
+	if err != nil {
+		return err
+	}
 	nb, err := l.NewNotebook(account, lab.Notebook{
-		Name: "bench", UID: os.Getuid(), IMDS: account.IMDS["alice-nb"],
+		Name: "bench", UID: os.Getuid(), IMDS: account.IMDS["alice-nb"], IMDSPort: imdsPort, ContainerPort: containerPort,
 		Metadata: `{"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb", "ResourceName": "alice-nb"}`,
 	})
 	if err != nil {
@@ -53,9 +65,36 @@ func run(ctx context.Context, bin string, runs int, watch time.Duration) (err er
 	if err := idle(daemon.PID(), watch); err != nil {
 		return err
 	}
-	hello := []string{l.Program("hello")}
-	credentials := []string{l.Program("nbidentity"), "--socket", nb.Socket(), "credentials"}
-	times, err := inTurns(runs, hello, credentials)
+	if err := starts(ctx, l, nb, runs); err != nil {
+		return err
+	}
+	return faces(ctx, l, nb)
+}
+
+// freePort is a loopback port that nobody uses at the moment.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
+}
+
+// starts compares a whole nbidentity credentials with the least that a Go and a
+// C program do.
+func starts(ctx context.Context, l *lab.Lab, nb *lab.Notebook, runs int) error {
+	commands := [][]string{{l.Program("hello")}, {l.Program("nbidentity"), "--socket", nb.Socket(), "credentials"}}
+	cc, lacking := exec.LookPath("cc")
+	if lacking == nil {
+		program := filepath.Join(l.Dir, "c-client")
+		cmd := exec.CommandContext(ctx, cc, "-O2", "-x", "c", "-o", program, "-")
+		cmd.Stdin = strings.NewReader(clientC)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("compiling the C client: %w\n%s", err, out)
+		}
+		commands = append(commands, []string{program, nb.Socket()})
+	}
+	times, err := inTurns(runs, commands...)
 	if err != nil {
 		return err
 	}
@@ -64,8 +103,18 @@ func run(ctx context.Context, bin string, runs int, watch time.Duration) (err er
 		ms(base.mean), ms(base.median), ms(base.deviation), runs)
 	fmt.Printf("bench: credentials-call %.2f ms, %.2fx go-hello (median %.2f ms, %.2fx; deviation %.2f ms)\n",
 		ms(call.mean), ratio(call.mean, base.mean), ms(call.median), ratio(call.median, base.median), ms(call.deviation))
+	if lacking != nil {
+		fmt.Println("bench: credentials-call vs C: skipped: no C compiler (cc) is installed")
+		return nil
+	}
+	c := summarise(times[2])
+	fmt.Printf("bench: c-client %.2f ms (median %.2f ms, deviation %.2f ms); credentials-call is %.2fx of it (medians %.2fx)\n",
+		ms(c.mean), ms(c.median), ms(c.deviation), ratio(call.mean, c.mean), ratio(call.median, c.median))
 	return nil
 }
+
+//go:embed cclient/client.c
+var clientC string
 
 // inTurns starts each command runs times, one after the other in rounds, and
 // returns the wall times of each. The first tenth warms caches and is dropped.
