@@ -110,13 +110,10 @@ func New(cfg Config) (*Daemon, error) {
 // an error that StepsAside knows.
 func (d *Daemon) Run(ctx context.Context) error {
 	inherited := supervision.Inherit(d.Inherited, d.Log)
-	listener := inherited.Take(d.Settings.Socket)
-	if listener == nil {
-		var err error
-		if listener, err = credserver.Listen(d.Settings.Socket, socketMode); err != nil {
-			inherited.Close()
-			return err
-		}
+	listener, err := d.listenUnix(inherited)
+	if err != nil {
+		inherited.Close()
+		return err
 	}
 	set := metrics.NewSet()
 	d.register(set)

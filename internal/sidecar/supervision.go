@@ -2,10 +2,16 @@ package sidecar
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/nbidentityd/nbidentityd/internal/credserver"
 	"github.com/nbidentityd/nbidentityd/internal/supervision"
 )
 
@@ -13,6 +19,33 @@ import (
 // tells systemd that it is done, so that what is ordered after the daemon,
 // Jupyter above all, finds them there, and no boot waits for an STS that is away.
 const readyPatience = 15 * time.Second
+
+// listenUnix takes the socket of the settings from systemd, or makes it. Either
+// way the daemon's place is held as long as the listener lives.
+func (d *Daemon) listenUnix(inherited supervision.Sockets) (net.Listener, error) {
+	l := inherited.Take(d.Settings.Socket)
+	if l == nil {
+		return credserver.Listen(d.Settings.Socket, socketMode)
+	}
+	place, err := credserver.Hold(d.Settings.Socket)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("taking %s from systemd: %w", d.Settings.Socket, err), l.Close())
+	}
+	return &placed{Listener: l, place: place}, nil
+}
+
+// placed gives the daemon's place up with its listener.
+type placed struct {
+	net.Listener
+	place *os.File
+	once  sync.Once
+	err   error
+}
+
+func (p *placed) Close() error {
+	p.once.Do(func() { p.err = errors.Join(p.Listener.Close(), p.place.Close()) })
+	return p.err
+}
 
 // tell keeps systemd informed.
 func (d *Daemon) tell(ctx context.Context, group *errgroup.Group) {
