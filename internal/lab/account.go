@@ -145,6 +145,12 @@ type Fault struct {
 	Body     string `json:"body,omitempty"`
 }
 
+// Trust replaces the trust policy of a role.
+func (a *Account) Trust(ctx context.Context, role, document string) error {
+	_, err := a.call(ctx, http.MethodPut, "/roles/"+role, map[string]json.RawMessage{"trust": json.RawMessage(document)})
+	return err
+}
+
 // Misbehave switches faults on.
 func (a *Account) Misbehave(ctx context.Context, faults ...Fault) error {
 	_, err := a.call(ctx, http.MethodPut, "/faults", faults)

@@ -22,6 +22,8 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/lab"
 )
 
+const metadata = `{"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb", "ResourceName": "alice-nb"}`
+
 func main() {
 	bin := flag.String("bin", "bin", "`directory` of the built programs")
 	runs := flag.Int("runs", 1000, "starts of each program")
@@ -53,7 +55,7 @@ func run(ctx context.Context, bin string, runs int, watch time.Duration) (err er
 	}
 	nb, err := l.NewNotebook(account, lab.Notebook{
 		Name: "bench", UID: os.Getuid(), IMDS: account.IMDS["alice-nb"], IMDSPort: imdsPort, ContainerPort: containerPort,
-		Metadata: `{"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb", "ResourceName": "alice-nb"}`,
+		Metadata: metadata,
 	})
 	if err != nil {
 		return err
@@ -68,7 +70,10 @@ func run(ctx context.Context, bin string, runs int, watch time.Duration) (err er
 	if err := starts(ctx, l, nb, runs); err != nil {
 		return err
 	}
-	return faces(ctx, l, nb)
+	if err := faces(ctx, l, nb); err != nil {
+		return err
+	}
+	return errors.Join(firstCredentials(ctx, l, account), boto(ctx, l, account, nb), growth(ctx, l, account))
 }
 
 // freePort is a loopback port that nobody uses at the moment.
