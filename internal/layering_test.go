@@ -64,6 +64,7 @@ var edges = map[string][]string{
 	"internal/iampolicy/rendering":    {"internal/iampolicy", "internal/iampolicy/ordered"},
 	"internal/trail/athena":           {"internal/lazyregexp", "internal/trail"},
 	"lifecycle":                       {},
+	"packaging":                       {},
 	"packaging/fleet":                 {},
 }
 
