@@ -46,7 +46,7 @@ ROLE=arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole
 // openly are made while the daemon runs and all is well.
 func openly() []attempt {
 	var all []attempt
-	for _, group := range [][]attempt{metadata(), containers(), environment(), claims(), faceTricks(), machine()} {
+	for _, group := range [][]attempt{metadata(), containers(), environment(), leftovers(), claims(), faceTricks(), machine()} {
 		all = append(all, group...)
 	}
 	return all
@@ -125,6 +125,45 @@ func environment() []attempt {
 	}
 }
 
+// leftovers are keys that win, in some client or other, over the
+// credential_process beside them. The daemon comments them out when it writes;
+// here they stand below it, as on the copy of a home that nobody guards.
+func leftovers() []attempt {
+	var all []attempt
+	for _, l := range []struct{ name, lines string }{
+		{"role_arn, credential_source", `"role_arn = $ROLE" 'credential_source = Ec2InstanceMetadata' 'role_session_name = bob-nb'`},
+		{"role_arn, source_profile", `"role_arn = $ROLE" 'source_profile = default' 'role_session_name = bob-nb'`},
+		{"role_arn alone", `"role_arn = $ROLE"`},
+		{"role_arn, empty", `'role_arn ='`},
+		{"credential_source alone", `'credential_source = Ec2InstanceMetadata'`},
+		{"web_identity_token_file, role_arn", `"role_arn = $ROLE" 'web_identity_token_file = /etc/hostname'`},
+		{"keys of nobody", `'aws_access_key_id = AKIAIOSFODNN7EXAMPLE' 'aws_secret_access_key = x'`},
+		{"session keys of nobody", `'aws_access_key_id = ASIAIOSFODNN7EXAMPLE' 'aws_secret_access_key = x' 'aws_session_token = x'`},
+		{"aws_access_key_id alone", `'aws_access_key_id = AKIAIOSFODNN7EXAMPLE'`},
+		{"sso_start_url", `'sso_start_url = https://example.awsapps.com/start' 'sso_region = us-east-1' 'sso_account_id = 111122223333' 'sso_role_name = Reader'`},
+		{"sso_session", `'sso_session = corp' 'sso_account_id = 111122223333' 'sso_role_name = Reader' '[sso-session corp]' 'sso_start_url = https://example.awsapps.com/start' 'sso_region = us-east-1'`},
+		{"login_session", `'login_session = arn:aws:iam::111122223333:user/alice'`},
+		{"a second credential_process", `'credential_process = /bin/false'`},
+		{"a second [default]", `'[default]' 'credential_source = Ec2InstanceMetadata'`},
+		{"[profile default]", `'[profile default]' 'credential_source = Ec2InstanceMetadata' "role_arn = $ROLE" 'role_session_name = bob-nb'`},
+	} {
+		all = append(all, attempt{name: "leftover " + l.name + ": boto3, Go, JavaScript", script: "profile " + l.lines + everyQuick})
+	}
+	const credentials = `printf '%s\n' '[default]' `
+	for _, l := range []struct{ name, lines string }{
+		{"keys of nobody", `'aws_access_key_id = AKIAIOSFODNN7EXAMPLE' 'aws_secret_access_key = x'`},
+		{"credential_process that fails", `'credential_process = /bin/false'`},
+		{"role_arn, credential_source", `'credential_source = Ec2InstanceMetadata' "role_arn = $ROLE" 'role_session_name = bob-nb'`},
+	} {
+		all = append(all, attempt{name: "leftover in credentials, " + l.name + ": boto3, Go, JavaScript",
+			script: credentials + l.lines + ` >~/.aws/credentials` + everyQuick})
+	}
+	return all
+}
+
+// everyQuick ends a script with a call by each quick client.
+const everyQuick = `; $BOTO & $WHO & $NODE & wait`
+
 // claims are for another's name, or for none.
 func claims() []attempt {
 	const bob = `'role_session_name = bob-nb' "role_arn = $ROLE"`
@@ -135,8 +174,6 @@ func claims() []attempt {
 		{name: "profile that claims bob-nb by credential_source, AWS CLI", script: `alone '[default]' 'credential_source = Ec2InstanceMetadata' ` + bob + `; $CLI s3 ls`},
 		{name: "profile bob with source_profile = default, boto3", script: `profile '[profile bob]' 'source_profile = default' ` + bob + `; AWS_PROFILE=bob $BOTO`},
 		{name: "profile bob with source_profile = default, Go SDK", script: `profile '[profile bob]' 'source_profile = default' ` + bob + `; AWS_PROFILE=bob $WHO`},
-		{name: "role_arn beside credential_process, boto3", script: `profile ` + bob + `; $BOTO`},
-		{name: "role_arn beside credential_process, Go SDK", script: `profile "role_arn = $ROLE"; $WHO`},
 		{name: "web identity without a provider", script: `echo x >$HOME/jwt; env $NOBODY AWS_ROLE_ARN=$ROLE AWS_WEB_IDENTITY_TOKEN_FILE=$HOME/jwt AWS_ROLE_SESSION_NAME=bob-nb $BOTO`, want: refused},
 		{name: "AssumeRole as bob-nb", script: `$CLI sts assume-role --role-arn $ROLE --role-session-name bob-nb --source-identity bob-nb | keys`},
 		{name: "AssumeRole as bob-nb without a source identity", script: `$CLI sts assume-role --role-arn $ROLE --role-session-name bob-nb | keys`},
