@@ -31,7 +31,7 @@ func (d *Daemon) register(set *metrics.Set) {
 	gauge(`nbidentityd_sts_calls_total{call="probe"}`, func(s rolecreds.Status) float64 { return float64(s.Calls.Probe) })
 	gauge(`nbidentityd_assume_role_failures_total`, func(s rolecreds.Status) float64 { return float64(s.Calls.AssumeRoleFailed) })
 
-	// As the fence's last look found them, at most some seconds ago. They begin
+	// As the fence's last look found them, at most a minute ago. They begin
 	// at zero again when the rules are written anew.
 	packets := func(verdict string, count func(netfence.Counters) uint64) {
 		set.NewGauge(fmt.Sprintf("nbidentityd_fence_packets_total{verdict=%q}", verdict), func() float64 {

@@ -1,19 +1,13 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/nbidentityd/nbidentityd/internal/lab"
 	"github.com/nbidentityd/nbidentityd/internal/lab/interop/clients"
@@ -203,33 +197,14 @@ func (s *session) try(ctx context.Context, at *site, c clients.Client, env []str
 }
 
 // vends reads how often each face has given credentials.
-func vends(ctx context.Context, nb *lab.Notebook) (map[string]string, error) {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", nb.Socket())
-	}
-	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://nbidentityd/metrics", nil)
+func vends(ctx context.Context, nb *lab.Notebook) (map[string]float64, error) {
+	all, err := nb.Metrics(ctx)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, err
-	}
-	counts := make(map[string]string)
-	for lines := bufio.NewScanner(bytes.NewReader(body)); lines.Scan(); {
-		if rest, ok := strings.CutPrefix(lines.Text(), `nbidentityd_vends_total{face="`); ok {
-			face, count, _ := strings.Cut(rest, `"} `)
-			counts[face] = count
-		}
-	}
-	if counts[unixFace] == "" {
-		return nil, fmt.Errorf("the metrics of %s count no credentials given: %s", nb.Name, body)
+	counts := make(map[string]float64)
+	for _, face := range []string{unixFace, containerFace, imdsFace} {
+		counts[face] = all[fmt.Sprintf("nbidentityd_vends_total{face=%q}", face)]
 	}
 	return counts, nil
 }

@@ -72,7 +72,7 @@ type outcome struct {
 func (m *matrix) settle(ctx context.Context) error {
 	empty := *m.nb
 	empty.Home = filepath.Join(m.lab.Dir, "leftovers", "none")
-	if err := m.prove(ctx, m.site, &empty); err != nil {
+	if err := m.prove(ctx, m.site, &empty, m.site.String()+", past the daemon with an empty home"); err != nil {
 		return fmt.Errorf("with an empty home: %w", err)
 	}
 	for _, c := range m.session.clients {

@@ -118,7 +118,7 @@ func play(ctx context.Context, dir, casesDir string) (err error) {
 	if err := s.build(ctx, all); err != nil {
 		return err
 	}
-	fmt.Println("before the daemon, each of these reaches AWS without the name (not counted):")
+	fmt.Println("without the daemon, a call from each of these reaches AWS without the name (not counted):")
 	sites := make(map[string]*site)
 	for i, t := range all {
 		if sites[t.notebook.Name], err = s.attend(ctx, t, stage.Source(i)); err != nil {
@@ -223,7 +223,7 @@ func (s *session) attend(ctx context.Context, t trial, source string) (*site, er
 		return nil, err
 	}
 	at := &site{trial: t, nb: nb, trail: &watch{account: s.account, source: source}}
-	if err := s.prove(ctx, at, nb); err != nil {
+	if err := s.prove(ctx, at, nb, t.String()); err != nil {
 		return nil, err
 	}
 	_, err = nb.StartDaemon(ctx)
@@ -248,7 +248,7 @@ func (s *session) printStudio(at *site, c column, results []result) {
 }
 
 // prove makes a call that the judge must object to.
-func (s *session) prove(ctx context.Context, at *site, nb *lab.Notebook) error {
+func (s *session) prove(ctx context.Context, at *site, nb *lab.Notebook, where string) error {
 	out, err := asUser(ctx, nb, []string{"AWS_REGION=" + s.account.Region}, s.lab.Program("whoami"))
 	if err != nil {
 		return fmt.Errorf("a call that must be possible: %w\n%s", err, out)
@@ -257,7 +257,7 @@ func (s *session) prove(ctx context.Context, at *site, nb *lab.Notebook) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("  %s: %s\n", at, describe(calls, at.want))
+	fmt.Printf("  %s: %s\n", where, describe(calls, at.want))
 	if v := judge(calls, at.want); v.unattributed == 0 {
 		return fmt.Errorf("a call was not unattributed (%s): this set-up would not show one", v)
 	}
