@@ -10,9 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/nbidentityd/nbidentityd/internal/lab"
-	"github.com/nbidentityd/nbidentityd/internal/lab/interop/stage"
 )
 
 // crowd keeps the doors busy while another user fetches credentials. A fetch
@@ -172,59 +169,4 @@ func (s *siege) again(ctx context.Context) error {
 		}
 	}
 	return s.assured(ctx, "enforced", true)
-}
-
-// studio is where nothing can be fenced. Each escape is tried, to show that it
-// is possible; what must hold is that the daemon does not claim otherwise.
-func (s *siege) studio(ctx context.Context) (escapes int, err error) {
-	fmt.Println("\nStudio, private space of alice: escapes (not counted)")
-	t := *s
-	t.name = "alice"
-	path := "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=" + s.account.ContainerPaths["alice-lab"]
-	t.nb, err = s.lab.NewNotebook(s.account, lab.Notebook{Name: space, UID: userUID, Enter: stage.Enter(space), Env: []string{path}, Metadata: `{
-		"AppType": "JupyterLab", "DomainId": "d-exampledomain", "SpaceName": "alice-space", "ResourceName": "default",
-		"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:app/d-exampledomain/alice-space/JupyterLab/default"}`})
-	if err != nil {
-		return 0, err
-	}
-	t.env = t.clientEnv()
-	if err := t.raise(ctx); err != nil {
-		return 0, err
-	}
-	for _, a := range []attempt{
-		{name: "nothing special, Go SDK", script: `$WHO`},
-		{name: "Studio's container address, curl", script: `get http://169.254.170.2$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI | keys`},
-		{name: "AWS_CONFIG_FILE=/dev/null, Go SDK", script: `env $NOBODY $WHO`},
-		{name: "AWS_CONFIG_FILE=/dev/null, boto3", script: `env $NOBODY $BOTO`},
-		{name: "AWS_CONFIG_FILE=/dev/null, JavaScript SDK", script: `env $NOBODY $NODE`},
-		{name: "HOME elsewhere, boto3", script: `HOME=/nonexistent $BOTO`},
-		{name: "AWS_PROFILE=other, boto3", script: `profile '[profile other]' 'region = us-east-1'; AWS_PROFILE=other $BOTO`},
-		{name: "profile that claims bob by credential_source, boto3", script: `alone '[default]' 'credential_source = EcsContainer' 'role_session_name = bob' "role_arn = $ROLE"; $BOTO`},
-	} {
-		if lacks := t.lacks(a); lacks != "" {
-			fmt.Printf("  %-62s skipped: %s\n", a.name, lacks)
-			continue
-		}
-		cmd, err := t.make(ctx, a)
-		if err != nil {
-			return escapes, err
-		}
-		out, ended := cmd.CombinedOutput()
-		calls, err := t.trail.calls(ctx)
-		if err != nil {
-			return escapes, err
-		}
-		v, found := judge(calls, t.name), "not found"
-		if v.none+v.wrong > 0 {
-			found = "possible"
-			escapes++
-		}
-		fmt.Printf("  %-62s %-12s %-6s %s\n", a.name, found, v, lastLine(out, ended))
-	}
-	if escapes == 0 {
-		t.fail(nil, "no escape was found in Studio's shape: this set-up would not show one")
-	}
-	err = t.assured(ctx, "enforced", false)
-	s.failures = t.failures
-	return escapes, err
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,7 +40,7 @@ func play(ctx context.Context, dir string) (err error) {
 	if err := s.build(ctx); err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context) error{s.controls, s.begin, s.peace, s.home, s.links, s.crowd, s.stopped, s.killed, s.again} {
+	for _, part := range []func(context.Context) error{s.controls, s.begin, s.peace, s.home, s.links, s.crowd, s.stopped, s.killed, s.again, s.locked} {
 		if err := part(ctx); err != nil {
 			return err
 		}
@@ -319,7 +320,35 @@ func (s *siege) peace(ctx context.Context) error {
 	if err := s.each(ctx, all); err != nil {
 		return err
 	}
+	if err := s.counted(ctx); err != nil {
+		return err
+	}
 	return s.assured(ctx, "enforced", true)
+}
+
+// counted waits for the daemon's metrics to tell of what met the fence. A change
+// of the packet rules makes it look at once.
+func (s *siege) counted(ctx context.Context) error {
+	verdicts := []string{"redirected", "refused"}
+	if s.exists("/run/netns/" + box) {
+		verdicts = append(verdicts, "container_redirected", "container_refused")
+	}
+	if err := commands(ctx, "nsenter --net=/run/netns/"+instance+" nft add table ip looked"); err != nil {
+		return err
+	}
+	var all map[string]float64
+	err := s.daemon.Await(ctx, "counts of the fence", func() bool {
+		all, _ = s.nb.Metrics(ctx) // asked again
+		return !slices.ContainsFunc(verdicts, func(v string) bool { return all[packets(v)] == 0 })
+	})
+	for _, v := range verdicts {
+		fmt.Printf("  %s %v\n", packets(v), all[packets(v)])
+	}
+	return err
+}
+
+func packets(verdict string) string {
+	return fmt.Sprintf("nbidentityd_fence_packets_total{verdict=%q}", verdict)
 }
 
 func (s *siege) each(ctx context.Context, all []attempt) error {

@@ -100,7 +100,13 @@ func (s *siege) raise(ctx context.Context) error {
 
 // report is what the suite looks at in nbidentity status --json.
 type report struct {
-	Verified  bool `json:"verified"`
+	Verified    bool `json:"verified"`
+	ConfigFiles []struct {
+		Path      string `json:"path"`
+		Immutable bool   `json:"immutable"`
+		Unlocked  string `json:"unlocked"`
+		Problem   string `json:"problem"`
+	} `json:"config_files"`
 	Assurance *struct {
 		Level   string `json:"level"`
 		Reasons []struct {
@@ -240,6 +246,9 @@ func (s *siege) judge(ctx context.Context, a attempt, out []byte, ended error) e
 func (s *siege) lacks(a attempt) string {
 	if a.box != "" && !s.exists("/run/netns/"+a.box) {
 		return "this kernel has no bridge"
+	}
+	if _, err := exec.LookPath("sudo"); err != nil && strings.Contains(a.script, "sudo ") {
+		return "sudo is not installed"
 	}
 	for variable, client := range scriptClients {
 		for _, c := range s.clients {

@@ -82,7 +82,9 @@ func Enter(notebook string) []string {
 	return []string{"nsenter", "--net=/run/netns/" + notebook, "--"}
 }
 
-// hosts makes AWS's names lead to fakeaws.
+// hosts makes AWS's names lead to fakeaws. The machine's own is there since sudo
+// asks for it, and nobody on the stage answers.
 func hosts() string {
-	return "127.0.0.1 localhost\n" + APIAddress + " " + strings.Join(hostNames, " ") + "\n"
+	own, _ := os.Hostname() // "" is no name, and none is missing
+	return "127.0.0.1 localhost " + own + "\n" + APIAddress + " " + strings.Join(hostNames, " ") + "\n"
 }
