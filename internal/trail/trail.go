@@ -45,6 +45,29 @@ func Rungs() []Rung {
 	return []Rung{RungPrincipal, RungSource, RungKey, RungBaseKey, RungStart, RungSessionName, RungLakeFormation, RungJob}
 }
 
+// Text says a kind of evidence in words.
+func (r Rung) Text() string {
+	switch r {
+	case RungPrincipal:
+		return "the caller is a user or a service, and says so"
+	case RungSource:
+		return "the session carries a source identity, which nobody can change later"
+	case RungKey:
+		return "the access key leads to the AssumeRole that issued it, and on to who asked for that"
+	case RungBaseKey:
+		return "made with base credentials, which claimed this name in another call"
+	case RungStart:
+		return "role, session and the second in which it began lead to its AssumeRole"
+	case RungSessionName:
+		return "the session name is all there is"
+	case RungLakeFormation:
+		return "read for a query, to which Lake Formation gave access"
+	case RungJob:
+		return "made by a job; the name is of whoever started it"
+	}
+	return string(r)
+}
+
 // Confidence says how much it would take for an answer to be wrong.
 type Confidence string
 

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nbidentityd/nbidentityd/internal/trail"
 )
 
 //go:embed page.js
@@ -27,7 +29,21 @@ var style string
 type page struct{ w *bufio.Writer } // which keeps the first error
 
 func (p page) tag(format string, args ...any) { fmt.Fprintf(p.w, format, args...) }
-func (p page) text(s string)                  { p.w.WriteString(html.EscapeString(Clean(s))) }
+
+// maxText is how many characters of a value are shown: names and ARNs are shorter, and
+// whoever wants the rest has JSON and CSV.
+const maxText = 400
+
+// text writes a value. What is too long loses its middle.
+func (p page) text(s string) {
+	s = Clean(s)
+	if len(s) > maxText {
+		if runes := []rune(s); len(runes) > maxText {
+			s = fmt.Sprintf("%s … (%s characters) … %s", string(runes[:maxText/2]), number(len(runes)), string(runes[len(runes)-maxText/4:]))
+		}
+	}
+	p.w.WriteString(html.EscapeString(s))
+}
 
 // element writes text within a tag; open is markup of ours.
 func (p page) element(open, s, close string) {
@@ -36,7 +52,8 @@ func (p page) element(open, s, close string) {
 	p.w.WriteString(close)
 }
 
-// column is one of a table; a width of "" is what is left.
+// column is one of a table; a width of "" is what is left. Widths are shares, so that
+// the table fits paper too.
 type column struct{ title, width, class string }
 
 // table writes a heading and a table; row writes the cells of each line.
@@ -90,6 +107,8 @@ func (d *Document) WriteHTML(w io.Writer, title string) error {
 	p.tag("<style>%s</style>\n</head>\n<body>\n", style)
 	p.element("<h1>", title, "</h1>\n")
 	d.htmlSummary(p)
+	d.htmlContents(p)
+	d.htmlEvidence(p)
 	d.htmlConflicts(p)
 	d.htmlEscapes(p)
 	d.htmlTimeline(p)
@@ -119,25 +138,61 @@ func (d *Document) htmlSummary(p page) {
 	} {
 		p.tag("<div class=\"tile%s\"><b>%s</b>%s</div>\n", when(t.bad && t.count > 0, " bad"), number(t.count), t.what)
 	}
-	p.tag("</div>\n<p>Evidence:")
-	for _, rung := range slices.Sorted(maps.Keys(s.Rungs)) {
-		p.element(" ", string(rung), " "+number(s.Rungs[rung])+";")
-	}
-	if len(s.Reasons) > 0 {
-		p.tag(" no name:")
-		for _, reason := range slices.Sorted(maps.Keys(s.Reasons)) {
-			p.element(" ", string(reason), " "+number(s.Reasons[reason])+";")
+	p.tag("</div>\n")
+}
+
+// htmlContents links to the parts of the page.
+func (d *Document) htmlContents(p page) {
+	p.tag("<nav>")
+	for _, part := range []struct {
+		id, title string
+		count     int
+	}{
+		{"evidence", "How names are known", len(d.Summary.Rungs) + len(d.Summary.Reasons)}, {"conflicts", "Conflicts", len(d.Conflicts)}, {"escapes", "Escapes", len(d.Escapes)},
+		{"timeline", "Timeline", len(d.Timelines)}, {"actions", "Top actions", len(d.Actions)}, {"made", "Calls", len(d.Calls)},
+	} {
+		if part.count > 0 {
+			p.tag(`<a href="#%s">%s</a>`, part.id, part.title)
 		}
 	}
-	p.tag("</p>\n")
+	p.tag("</nav>\n")
+}
+
+// htmlEvidence says how many calls each kind of evidence named, in words, and why the
+// others have no name.
+func (d *Document) htmlEvidence(p page) {
+	s := d.Summary
+	if s.Calls == 0 {
+		return
+	}
+	p.tag("<h2 id=\"evidence\">How names are known</h2>\n")
+	type line struct{ label, text string }
+	var lines []line
+	for _, rung := range slices.Sorted(maps.Keys(s.Rungs)) {
+		lines = append(lines, line{rung, trail.Rung(rung).Text()})
+	}
+	for _, reason := range slices.Sorted(maps.Keys(s.Reasons)) {
+		lines = append(lines, line{reason, "No name: " + trail.Reason(reason).Text()})
+	}
+	p.table("", []column{{"evidence", "20%", ""}, {"what it means", "", ""}, {"calls", "9%", "n"}, {"of all", "8%", "n"}}, len(lines), func(i int) {
+		count := s.Rungs[lines[i].label]
+		named := i < len(s.Rungs)
+		if !named {
+			count = s.Reasons[lines[i].label]
+		}
+		p.element("<td"+class(when(!named, "warn"))+"><code>", lines[i].label, "</code></td>")
+		p.cell("", lines[i].text)
+		p.cell("n", number(count))
+		p.cell("n dim", fmt.Sprintf("%.1f %%", 100*float64(count)/float64(s.Calls)))
+	})
 }
 
 func (d *Document) htmlConflicts(p page) {
 	if len(d.Conflicts) == 0 {
 		return
 	}
-	p.tag("<h2>Conflicts</h2>\n")
-	p.table("", []column{{"last (UTC)", "11rem", ""}, {"kind", "9rem", ""}, {"what", "", ""}, {"access key, addresses", "14rem", ""}, {"claims", "5rem", "n"}}, len(d.Conflicts), func(i int) {
+	p.tag("<h2 id=\"conflicts\">Conflicts</h2>\n<p class=\"dim\">Somebody claimed a name that other evidence denies. A name that the evidence disputes is never given as an answer.</p>\n")
+	p.table("", []column{{"last (UTC)", "14%", ""}, {"kind", "13%", ""}, {"what", "", ""}, {"access key, addresses", "21%", ""}, {"claims", "8%", "n"}}, len(d.Conflicts), func(i int) {
 		c := d.Conflicts[i]
 		p.cell("t", c.Last.Format(clock))
 		p.cell("bad", string(c.Kind))
@@ -152,8 +207,8 @@ func (d *Document) htmlEscapes(p page) {
 	if len(d.Escapes) == 0 {
 		return
 	}
-	p.tag("<h2>Escapes</h2>\n")
-	p.table("", []column{{"time (UTC)", "11rem", ""}, {"who", "13rem", ""}, {"call", "16rem", ""}, {"resource", "", ""}, {"from", "10rem", ""}}, len(d.Escapes), func(i int) {
+	p.tag("<h2 id=\"escapes\">Escapes</h2>\n<p class=\"dim\">Calls made with base credentials that claimed a name elsewhere: around the attributed ones. %s of %s, the newest.</p>\n", number(len(d.Escapes)), number(max(d.Summary.Escapes, len(d.Escapes))))
+	p.table("", []column{{"time (UTC)", "14%", ""}, {"who", "18%", ""}, {"call", "19%", ""}, {"resource", "", ""}, {"from", "12%", ""}}, len(d.Escapes), func(i int) {
 		e := d.Escapes[i]
 		p.cell("t", e.Time.Format(clock))
 		p.cell("", e.Who())
@@ -168,7 +223,7 @@ func (d *Document) htmlTimeline(p page) {
 	if len(strips) == 0 {
 		return
 	}
-	p.tag("<h2>Timeline</h2>\n")
+	p.tag("<h2 id=\"timeline\">Timeline</h2>\n<p class=\"dim\">Calls an hour, each name on a scale of its own; escapes in red.</p>\n")
 	for _, s := range strips {
 		p.element("<div class=\"strip\"><span title=\"", s.Name, "\">")
 		p.element("", s.Name, "</span>")
@@ -190,8 +245,8 @@ func (d *Document) htmlActions(p page) {
 	if len(d.Actions) == 0 {
 		return
 	}
-	p.tag("<h2>Top actions</h2>\n")
-	p.table("", []column{{"action", "", ""}, {"calls", "", "n"}, {"errors", "", "n"}, {"escapes", "", "n"}, {"names", "", "n"}}, len(d.Actions), func(i int) {
+	p.tag("<h2 id=\"actions\">Top actions</h2>\n")
+	p.table("", []column{{"action", "", ""}, {"calls", "10%", "n"}, {"errors", "10%", "n"}, {"escapes", "10%", "n"}, {"names", "10%", "n"}}, len(d.Actions), func(i int) {
 		a := d.Actions[i]
 		p.cell("", a.Key)
 		for _, n := range []int{a.Calls, a.Errors, a.Escapes, a.Names} {
@@ -204,12 +259,12 @@ func (d *Document) htmlCalls(p page) {
 	if len(d.Calls) == 0 {
 		return
 	}
-	p.tag("<h2>Calls</h2>\n<p><input id=\"filter\" type=\"search\" placeholder=\"words to look for\" aria-label=\"filter\"> <span id=\"shown\" class=\"dim\">%s shown</span>", number(len(d.Calls)))
+	p.tag("<h2 id=\"made\">Calls</h2>\n<p><input id=\"filter\" type=\"search\" placeholder=\"words to look for\" aria-label=\"filter\"> <span id=\"shown\" class=\"dim\">%s shown</span>", number(len(d.Calls)))
 	if d.Left > 0 {
 		p.tag(` <span class="dim">of %s, the newest</span>`, number(d.Summary.Calls))
 	}
 	p.tag("</p>\n")
-	p.table(` id="calls"`, []column{{"time (UTC)", "10.5rem", ""}, {"who", "11rem", ""}, {"how", "10rem", ""}, {"call", "14rem", ""}, {"resource", "", ""}, {"from", "9rem", ""}, {"note", "14rem", ""}}, len(d.Calls), func(i int) {
+	p.table(` id="calls"`, []column{{"time (UTC)", "12%", ""}, {"who", "12%", ""}, {"how", "13%", ""}, {"call", "17%", ""}, {"resource", "", ""}, {"from", "9%", ""}, {"note", "12%", ""}}, len(d.Calls), func(i int) {
 		c := d.Calls[i]
 		p.cell("t", c.Time.Format(clock))
 		p.cell(when(c.Name == "", "warn"), c.Who())
@@ -275,15 +330,20 @@ func (d *Document) strips() []strip {
 		}
 		s := strip{Name: t.Name, Calls: t.Calls}
 		for _, h := range t.Hours {
-			height := 3 + (stripHeight-3)*float64(h.Calls)/float64(most)
+			height := func(calls int) float64 { return 3 + (stripHeight-3)*float64(calls)/float64(most) }
 			title := h.Start.Format("2006-01-02 15:04") + ": " + number(h.Calls) + " calls"
 			if h.Escapes > 0 {
 				title += ", " + number(h.Escapes) + " escapes"
 			}
-			s.Bars = append(s.Bars, bar{
-				X: stripWidth * float64(h.Start.Sub(start)) / float64(length), Width: max(stripWidth*float64(time.Hour)/float64(length), 0.5),
-				Y: stripHeight - height, Height: height, Escape: h.Escapes > 0, Title: title,
-			})
+			b := bar{
+				X: stripWidth * float64(h.Start.Sub(start)) / float64(length), Width: max(stripWidth*float64(time.Hour)/float64(length)-1, 0.5),
+				Y: stripHeight - height(h.Calls), Height: height(h.Calls), Title: title,
+			}
+			s.Bars = append(s.Bars, b)
+			if h.Escapes > 0 { // their share, before the others
+				b.Y, b.Height, b.Escape = stripHeight-height(h.Escapes), height(h.Escapes), true
+				s.Bars = append(s.Bars, b)
+			}
 		}
 		strips = append(strips, s)
 	}
