@@ -11,7 +11,7 @@ RECORDS     ?= 100000
 # A test process under the race detector otherwise sleeps a second at its end.
 export GORACE = atexit_sleep_ms=1
 
-.PHONY: help build whoami hello demo test race check fmt vet staticcheck shellcheck tidy interop adversary dist dist-check boot-test bench who-accuracy fuzz clean
+.PHONY: help build whoami hello demo test race check fmt vet staticcheck shellcheck tidy interop adversary dist dist-check boot-test bench who-accuracy browser athena fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,13 @@ bench: hello ## what the daemon costs; one line a figure
 who-accuracy: ## what nbidentityd who gets right, by the kind of evidence (RECORDS=100000)
 	@out=$$(NBIDENTITYD_TRAIL_RECORDS=$(RECORDS) $(GO) test -count=1 -run '^TestAccuracy$$' -v -timeout 30m ./internal/trail/trailgen) \
 	  || { echo "$$out"; exit 1; }; echo "$$out" | sed -n '/^ *rung /,/^ *who: /s/^ *//p'
+
+browser: ## the page of nbidentityd who --html in headless Chromium
+	@c=$$(command -v chromium) || { echo "browser: skipped: the program chromium is not installed"; [ -z "$$CI" ]; exit; }; \
+	  NBIDENTITYD_CHROMIUM=$$c $(GO) test -count=1 -run '^TestInABrowser$$' -v ./internal/trail/report
+
+athena: ## the queries of nbidentityd who --athena in DuckDB and Trino's parser (installs both)
+	@internal/trail/athena/engines.sh
 
 fuzz: ## every fuzz target for FUZZTIME
 	@$(GO) list ./... | while read -r p; do \
