@@ -78,8 +78,9 @@ boot-test: build ## the real packages and lifecycle scripts on whole machines in
 hello: build
 	@for p in hello bare; do $(BUILD) -o bin/$$p ./internal/lab/bench/$$p || exit 1; done
 
-bench: hello ## what the daemon costs; one line a figure
+bench: hello ## what the daemon costs, and who on a trail of RECORDS; one line a figure
 	@$(GO) run ./internal/lab/bench -bin bin
+	@$(GO) run ./internal/lab/bench/trail -bin bin -records $(RECORDS)
 
 who-accuracy: ## what nbidentityd who gets right, by the kind of evidence (RECORDS=100000)
 	@out=$$(NBIDENTITYD_TRAIL_RECORDS=$(RECORDS) $(GO) test -count=1 -run '^TestAccuracy$$' -v -timeout 30m ./internal/trail/trailgen) \
