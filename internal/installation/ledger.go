@@ -40,6 +40,9 @@ func (w *work) openLedger() error {
 		return err
 	}
 	w.ledger.known = true
+	if _, err := os.Lstat(filepath.Join(dir, "aws-config")); err == nil && !w.ledger.version.Exists() {
+		absent = append(absent, dir) // a daemon was here before us and has made it
+	}
 	return w.ledger.add(absent)
 }
 

@@ -161,8 +161,8 @@ work() {
 # one that a user may take. State outlives the app where the home does, because
 # ~/.aws/config does.
 settings() {
-  state=$HOME/.local/state/nbidentityd
-  if ! (umask 077 && mkdir -p "$state" && [ -w "$state" ]) 2>/dev/null; then state=$dir/state; fi
+  state=$HOME/.nbidentityd
+  [ -w "$HOME" ] || state=$dir/state
   # sudo, cron and terminals have lost the variable: so it is kept.
   path=${AWS_CONTAINER_CREDENTIALS_RELATIVE_URI:-$(sed -n 's/^endpoints.container_path = "\(.*\)"$/\1/p' "$dir/nbidentityd.toml" 2>/dev/null)}
   faces='faces.imds_port = 0

@@ -13,9 +13,9 @@
 # (aws sagemaker update-domain; send the app settings that are there along,
 # aws sagemaker describe-domain shows them):
 # JupyterLabAppSettings.BuiltInLifecycleConfigArn =
-# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-jupyterlab-1c2c6800effd5f1de077e994;
+# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-jupyterlab-67ff96128f75c59c5741d7ad;
 # CodeEditorAppSettings.BuiltInLifecycleConfigArn =
-# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-codeeditor-1c2c6800effd5f1de077e994
+# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-codeeditor-67ff96128f75c59c5741d7ad
 #
 # This file does not do: aws sagemaker add-tags --region us-east-1
 # --resource-arn "$(aws sagemaker describe-user-profile --region us-east-1
@@ -792,8 +792,8 @@ work() {
 # one that a user may take. State outlives the app where the home does, because
 # ~/.aws/config does.
 settings() {
-  state=$HOME/.local/state/nbidentityd
-  if ! (umask 077 && mkdir -p "$state" && [ -w "$state" ]) 2>/dev/null; then state=$dir/state; fi
+  state=$HOME/.nbidentityd
+  [ -w "$HOME" ] || state=$dir/state
   # sudo, cron and terminals have lost the variable: so it is kept.
   path=$${AWS_CONTAINER_CREDENTIALS_RELATIVE_URI:-$(sed -n 's/^endpoints.container_path = "\(.*\)"$/\1/p' "$dir/nbidentityd.toml" 2>/dev/null)}
   faces='faces.imds_port = 0
@@ -844,13 +844,13 @@ SCRIPT
 }
 
 resource "aws_sagemaker_studio_lifecycle_config" "jupyterlab" {
-  studio_lifecycle_config_name     = "nbidentityd-jupyterlab-1c2c6800effd5f1de077e994"
+  studio_lifecycle_config_name     = "nbidentityd-jupyterlab-67ff96128f75c59c5741d7ad"
   studio_lifecycle_config_app_type = "JupyterLab"
   studio_lifecycle_config_content  = base64encode(local.on_start)
 }
 
 resource "aws_sagemaker_studio_lifecycle_config" "codeeditor" {
-  studio_lifecycle_config_name     = "nbidentityd-codeeditor-1c2c6800effd5f1de077e994"
+  studio_lifecycle_config_name     = "nbidentityd-codeeditor-67ff96128f75c59c5741d7ad"
   studio_lifecycle_config_app_type = "CodeEditor"
   studio_lifecycle_config_content  = base64encode(local.on_start)
 }

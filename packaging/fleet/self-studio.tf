@@ -13,15 +13,15 @@
 # (aws sagemaker update-domain; send the app settings that are there along,
 # aws sagemaker describe-domain shows them):
 # JupyterLabAppSettings.BuiltInLifecycleConfigArn =
-# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-jupyterlab-19211ae569c82f90011e1d8d;
+# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-jupyterlab-ec3ee810ee82be250ec937b6;
 # CodeEditorAppSettings.BuiltInLifecycleConfigArn =
-# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-codeeditor-19211ae569c82f90011e1d8d;
+# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-codeeditor-ec3ee810ee82be250ec937b6;
 # JupyterServerAppSettings.LifecycleConfigArns and
 # .DefaultResourceSpec.LifecycleConfigArn =
-# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-jupyterserver-19211ae569c82f90011e1d8d;
+# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-jupyterserver-ec3ee810ee82be250ec937b6;
 # KernelGatewayAppSettings.LifecycleConfigArns and
 # .DefaultResourceSpec.LifecycleConfigArn =
-# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-kernelgateway-19211ae569c82f90011e1d8d
+# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-kernelgateway-ec3ee810ee82be250ec937b6
 #
 # If the Studio domain sets source identities
 # (ExecutionRoleIdentityConfig=USER_PROFILE_NAME), its sessions cannot take a
@@ -400,8 +400,8 @@ work() {
 # one that a user may take. State outlives the app where the home does, because
 # ~/.aws/config does.
 settings() {
-  state=$HOME/.local/state/nbidentityd
-  if ! (umask 077 && mkdir -p "$state" && [ -w "$state" ]) 2>/dev/null; then state=$dir/state; fi
+  state=$HOME/.nbidentityd
+  [ -w "$HOME" ] || state=$dir/state
   # sudo, cron and terminals have lost the variable: so it is kept.
   path=$${AWS_CONTAINER_CREDENTIALS_RELATIVE_URI:-$(sed -n 's/^endpoints.container_path = "\(.*\)"$/\1/p' "$dir/nbidentityd.toml" 2>/dev/null)}
   faces='faces.imds_port = 0
@@ -452,25 +452,25 @@ SCRIPT
 }
 
 resource "aws_sagemaker_studio_lifecycle_config" "jupyterlab" {
-  studio_lifecycle_config_name     = "nbidentityd-jupyterlab-19211ae569c82f90011e1d8d"
+  studio_lifecycle_config_name     = "nbidentityd-jupyterlab-ec3ee810ee82be250ec937b6"
   studio_lifecycle_config_app_type = "JupyterLab"
   studio_lifecycle_config_content  = base64encode(local.on_start)
 }
 
 resource "aws_sagemaker_studio_lifecycle_config" "codeeditor" {
-  studio_lifecycle_config_name     = "nbidentityd-codeeditor-19211ae569c82f90011e1d8d"
+  studio_lifecycle_config_name     = "nbidentityd-codeeditor-ec3ee810ee82be250ec937b6"
   studio_lifecycle_config_app_type = "CodeEditor"
   studio_lifecycle_config_content  = base64encode(local.on_start)
 }
 
 resource "aws_sagemaker_studio_lifecycle_config" "jupyterserver" {
-  studio_lifecycle_config_name     = "nbidentityd-jupyterserver-19211ae569c82f90011e1d8d"
+  studio_lifecycle_config_name     = "nbidentityd-jupyterserver-ec3ee810ee82be250ec937b6"
   studio_lifecycle_config_app_type = "JupyterServer"
   studio_lifecycle_config_content  = base64encode(local.on_start)
 }
 
 resource "aws_sagemaker_studio_lifecycle_config" "kernelgateway" {
-  studio_lifecycle_config_name     = "nbidentityd-kernelgateway-19211ae569c82f90011e1d8d"
+  studio_lifecycle_config_name     = "nbidentityd-kernelgateway-ec3ee810ee82be250ec937b6"
   studio_lifecycle_config_app_type = "KernelGateway"
   studio_lifecycle_config_content  = base64encode(local.on_start)
 }
