@@ -250,7 +250,7 @@ func (a *app) replace(ctx context.Context) error {
 
 // inventory notes all that an uninstall could leave.
 func (a *app) inventory(ctx context.Context) (inventory.Inventory, error) {
-	all, err := inventory.Take(a.machine.Path("/"), append(slices.Clone(passing), studioHome+"/kernel.log"))
+	all, err := inventory.Take(a.machine.Path("/"), append(slices.Clone(passing), studioHome+"/kernel.log", studioDir))
 	if err != nil {
 		return nil, err
 	}
@@ -267,36 +267,51 @@ func (a *app) inventory(ctx context.Context) (inventory.Inventory, error) {
 	return all, err
 }
 
-// uninstall does what lifecycle/README.md says, in the running app.
+// uninstall does what lifecycle/README.md says, in the running app; what then
+// lies outside the home goes with the app.
 func (a *app) uninstall(ctx context.Context) error {
 	return a.step(ctx, step{name: "uninstall", free: true, do: func() (string, error) {
-		said, err := output(a.as(ctx, "sh", "-c", fmt.Sprintf(
-			"kill $(cat %[1]s/lock) && flock -w 15 %[1]s/lock true && %[1]s/bin/nbidentityd uninstall -settings %[1]s/nbidentityd.toml && rm -r %[1]s", studioDir)))
+		said, err := output(a.as(ctx, studioDir+"/bin/nbidentityd", "uninstall", "-settings", studioDir+"/nbidentityd.toml"))
 		if err != nil {
-			return "", err
-		}
-		if err := a.drain(ctx); err != nil {
 			return "", err
 		}
 		if err := a.awaitCalls(ctx, func(line string) bool { return strings.HasSuffix(line, "/"+platformName) }); err != nil {
 			return "", fmt.Errorf("%w\n%s", err, said)
 		}
-		after, err := a.inventory(ctx)
-		if left := inventory.Compare(a.before, after); err == nil && len(left) > 0 {
-			err = fmt.Errorf("%d traces:\n%s\nnbidentityd said: %s", len(left), strings.Join(left, "\n"), said)
+		if left, err := output(a.machine.Command(ctx, "pgrep", "--full", "--list-full", "nbidentityd|supervise")); err == nil {
+			return "", fmt.Errorf("there still runs: %s\n%s", left, a.log())
 		}
-		return fmt.Sprintf("%d files and the environment compared: calls are the platform's again, no trace", len(after)), err
+		if err := a.newApp(ctx, spaceMetadata); err != nil {
+			return "", err
+		}
+		if err := a.settle(ctx); err != nil {
+			return "", err
+		}
+		return a.untouched(ctx, a.before, "calls are the platform's again, no trace", said)
 	}})
 }
 
+// untouched says that the app is as it was.
+func (a *app) untouched(ctx context.Context, before inventory.Inventory, figure, said string) (string, error) {
+	after, err := a.inventory(ctx)
+	if left := inventory.Compare(before, after); err == nil && len(left) > 0 {
+		err = fmt.Errorf("%d traces:\n%s\nthe program said: %s", len(left), strings.Join(left, "\n"), said)
+	}
+	return fmt.Sprintf("%d files, processes and the environment compared: %s", len(after), figure), err
+}
+
 // aside runs the script where Unified Studio names its users: it must leave
-// everything alone.
+// everything alone but its own directory, which goes with the app.
 func (a *app) aside(ctx context.Context) error {
 	return a.step(ctx, step{name: "Unified Studio", do: func() (string, error) {
 		if err := a.newApp(ctx, unifiedMetadata); err != nil {
 			return "", err
 		}
 		if err := a.settle(ctx); err != nil {
+			return "", err
+		}
+		before, err := a.inventory(ctx)
+		if err != nil {
 			return "", err
 		}
 		started := time.Now()
@@ -308,12 +323,6 @@ func (a *app) aside(ctx context.Context) error {
 		if err := a.settle(ctx); err != nil {
 			return "", err
 		}
-		if _, err := os.Stat(filepath.Join(a.home, ".aws/config")); err == nil {
-			return "", fmt.Errorf("there is an AWS configuration now\n%s", said)
-		}
-		if pids, err := a.daemon(ctx); err == nil {
-			return "", fmt.Errorf("a daemon runs: %s\n%s", pids, said)
-		}
-		return fmt.Sprintf("stepped aside in %.1f s: no configuration, no daemon", took.Seconds()), nil
+		return a.untouched(ctx, before, fmt.Sprintf("stepped aside in %.1f s, nothing written", took.Seconds()), said)
 	}})
 }
