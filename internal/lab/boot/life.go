@@ -82,22 +82,18 @@ func (n *instance) kill(ctx context.Context) error {
 	}})
 }
 
-// oneEach wants at most one failure after each kill: the request that the
-// daemon had accepted.
+// oneEach wants at most one failure at each kill: the request that the daemon
+// had accepted, which had begun at most a second before.
 func oneEach(report callReport, kills []time.Time) error {
-	for i, killed := range kills {
-		var failed []string
-		for _, f := range report.Failures {
-			if !f.At.Before(killed.Add(-time.Second)) && (i+1 == len(kills) || f.At.Before(kills[i+1].Add(-time.Second))) {
-				failed = append(failed, f.Error)
-			}
+	count := make([]int, len(kills))
+	for _, f := range report.Failures {
+		i, _ := slices.BinarySearchFunc(kills, f.At.Add(time.Second), time.Time.Compare)
+		if i == 0 {
+			return fmt.Errorf("a request failed before any kill: %s", f.Error)
 		}
-		if len(failed) > 1 {
-			return fmt.Errorf("kill %d: %d requests failed, which may be one:\n%s", i+1, len(failed), strings.Join(failed, "\n"))
+		if count[i-1]++; count[i-1] > 1 {
+			return fmt.Errorf("kill %d: %d requests failed, which may be one; the last: %s", i, count[i-1], f.Error)
 		}
-	}
-	if len(report.Failures) > len(kills) {
-		return fmt.Errorf("%d requests failed at %d kills; the first: %s", len(report.Failures), len(kills), report.Failures[0].Error)
 	}
 	return nil
 }
