@@ -143,14 +143,18 @@ func holder(path string) (int, error) {
 	return 0, lines.Err()
 }
 
-// hasOpen tells the file from one of another file system with its number.
+// hasOpen tells the file from one of another file system with its number. The
+// daemon hides its descriptors even from the user it runs as: its name must then
+// do.
 func hasOpen(pid int, info fs.FileInfo) bool {
-	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-	if err != nil {
-		return false
+	dir := fmt.Sprintf("/proc/%d", pid)
+	fds, err := os.ReadDir(dir + "/fd")
+	if errors.Is(err, fs.ErrPermission) {
+		name, err := os.ReadFile(dir + "/comm")
+		return err == nil && strings.TrimSpace(string(name)) == "nbidentityd"
 	}
 	for _, fd := range fds {
-		if open, err := os.Stat(fd); err == nil && os.SameFile(open, info) {
+		if open, err := os.Stat(dir + "/fd/" + fd.Name()); err == nil && os.SameFile(open, info) {
 			return true
 		}
 	}
