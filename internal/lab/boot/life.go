@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nbidentityd/nbidentityd/internal/lab"
 	"github.com/nbidentityd/nbidentityd/internal/lab/boot/inventory"
 )
 
@@ -287,7 +288,7 @@ func (n *instance) uninstall(ctx context.Context) error {
 			return "", fmt.Errorf("%w\n%s", err, said)
 		}
 		arn, err := n.boto3(ctx)
-		if err == nil && !strings.HasSuffix(arn, "/"+platformName) {
+		if err == nil && !strings.HasSuffix(arn, "/"+lab.PlatformName) {
 			err = fmt.Errorf("a call is still made as %s", arn)
 		}
 		if err != nil {

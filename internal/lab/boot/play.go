@@ -34,7 +34,7 @@ type run struct {
 	seen    int       // records of the trail that have been judged
 	kernel  kernelLog // of the machine that runs
 
-	total    verdict
+	total    lab.Verdict
 	steps    int
 	failures int
 }
@@ -122,21 +122,21 @@ func (r *run) step(ctx context.Context, s step) error {
 	if len(failed) > s.tolerate && !s.free {
 		wrong = errors.Join(wrong, fmt.Errorf("%d calls of the notebook failed:\n%s", len(failed), strings.Join(failed[:min(5, len(failed))], "\n")))
 	}
-	v := judge(calls, s.want)
+	v := lab.Judge(calls, s.want)
 	line := []string{figure}
 	if fetches > 0 {
 		line = append(line, fmt.Sprintf("%d requests to S3 by the script", fetches))
 	}
 	switch {
 	case s.free:
-		line = append(line, fmt.Sprintf("%d calls", v.calls))
+		line = append(line, fmt.Sprintf("%d calls", v.Calls))
 	case s.want == "":
-		line = append(line, fmt.Sprintf("%d calls, none with a name", v.calls))
+		line = append(line, fmt.Sprintf("%d calls, none with a name", v.Calls))
 	default:
-		line = append(line, fmt.Sprintf("%d calls, %d failed, all as %s", v.calls, len(failed), s.want))
-		r.total.add(v)
+		line = append(line, fmt.Sprintf("%d calls, %d failed, all as %s", v.Calls, len(failed), s.want))
+		r.total.Add(v)
 	}
-	if !s.free && !v.good() {
+	if !s.free && !v.Good() {
 		wrong = errors.Join(wrong, fmt.Errorf("the trail does not bear this out: %s: %s", v, describe(calls)))
 	}
 	word := "ok"
@@ -161,7 +161,7 @@ func (r *run) calls(ctx context.Context) (calls []lab.Record, fetches int, err e
 	for _, c := range records {
 		switch {
 		case !c.ByClient():
-		case c.SessionName() == platformName && (c.EventName == "GetObject" || c.EventName == "HeadObject"):
+		case c.SessionName() == lab.PlatformName && (c.EventName == "GetObject" || c.EventName == "HeadObject"):
 			fetches++
 		default:
 			calls = append(calls, c)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nbidentityd/nbidentityd/internal/lab"
 	"github.com/nbidentityd/nbidentityd/internal/lab/boot/image"
 	"github.com/nbidentityd/nbidentityd/internal/lab/boot/inventory"
 	"github.com/nbidentityd/nbidentityd/internal/lab/boot/machine"
@@ -275,7 +276,7 @@ func (a *app) uninstall(ctx context.Context) error {
 		if err != nil {
 			return "", err
 		}
-		if err := a.awaitCalls(ctx, func(line string) bool { return strings.HasSuffix(line, "/"+platformName) }); err != nil {
+		if err := a.awaitCalls(ctx, func(line string) bool { return strings.HasSuffix(line, "/"+lab.PlatformName) }); err != nil {
 			return "", fmt.Errorf("%w\n%s", err, said)
 		}
 		if left, err := output(a.machine.Command(ctx, "pgrep", "--full", "--list-full", "nbidentityd|supervise")); err == nil {

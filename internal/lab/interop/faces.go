@@ -113,9 +113,9 @@ type result struct {
 // word is what the table shows of it.
 func (r result) word(c column, client clients.Client, want string) string {
 	expected := c.expect(client)
-	v := judge(r.calls, want)
-	quiet := v.calls == 0 && r.ended != nil && r.vended == ""
-	named := v.good() && r.ended == nil && r.vended == expected && strings.HasPrefix(agentOf(r.calls[0]), client.Agent)
+	v := lab.Judge(r.calls, want)
+	quiet := v.Calls == 0 && r.ended != nil && r.vended == ""
+	named := v.Good() && r.ended == nil && r.vended == expected && strings.HasPrefix(r.calls[0].Agent(), client.Agent)
 	if named || quiet && slices.Contains([]string{refuses, cannot, waits}, expected) {
 		return expected
 	}
@@ -163,7 +163,7 @@ func (s *session) hang(ctx context.Context, at *site, c column, results []result
 		return err
 	}
 	for _, call := range calls {
-		i := max(0, slices.IndexFunc(s.clients, func(c clients.Client) bool { return strings.HasPrefix(agentOf(call), c.Agent) }))
+		i := max(0, slices.IndexFunc(s.clients, func(c clients.Client) bool { return strings.HasPrefix(call.Agent(), c.Agent) }))
 		results[i].calls = append(results[i].calls, call)
 	}
 	return nil
@@ -226,7 +226,7 @@ func (s *session) printFaces(want string, results [][]result) {
 		}
 		agent := "-"
 		if calls := results[0][i].calls; len(calls) > 0 {
-			agent = agentOf(calls[0])
+			agent = calls[0].Agent()
 		}
 		fmt.Printf("  %-18s %-22s", client.Name, agent)
 		for j, c := range columns {
@@ -255,7 +255,7 @@ func (s *session) printFaces(want string, results [][]result) {
 // count takes a client's calls into the sum of the run.
 func (s *session) count(c clients.Client, calls []lab.Record, want string) {
 	s.ran[c.Name] = true
-	s.total.add(judge(calls, want))
+	s.total.Add(lab.Judge(calls, want))
 }
 
 // skip says that a client cannot run here, which CI does not accept.

@@ -8,6 +8,14 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/lab/interop/clients"
 )
 
+func call(arn, sourceIdentity string) lab.Record {
+	r := lab.Record{EventName: "ListBuckets", UserAgent: "Boto3/1.2.3 md/Botocore#1.2.3"}
+	r.UserIdentity.Type = "AssumedRole"
+	r.UserIdentity.ARN = arn
+	r.UserIdentity.SessionContext.SourceIdentity = sourceIdentity
+	return r
+}
+
 // A cell of the table must not look right when anything about it is wrong.
 func TestWord(t *testing.T) {
 	const role = "arn:aws:sts::111122223333:assumed-role/Role/"

@@ -163,7 +163,7 @@ func (m *matrix) run(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
-				o.calls = slices.DeleteFunc(calls, func(r lab.Record) bool { return !strings.HasPrefix(agentOf(r), c.Agent) })
+				o.calls = slices.DeleteFunc(calls, func(r lab.Record) bool { return !strings.HasPrefix(r.Agent(), c.Agent) })
 				m.results[i] = append(m.results[i], o)
 			}
 			return nil
@@ -230,11 +230,11 @@ var legend = []struct{ mark, meaning string }{
 const badRegion = "InvalidRegionError: Provided region_name 'us-west-2 # home'"
 
 func (m *matrix) mark(c leftover, o outcome) string {
-	v := judge(o.calls, m.want)
+	v := lab.Judge(o.calls, m.want)
 	switch {
-	case o.err == nil && v.good():
+	case o.err == nil && v.Good():
 		return markGood
-	case c.shadows() && v.unattributed+v.misattributed > 0:
+	case c.shadows() && v.Unattributed+v.Misattributed > 0:
 		return markLeak
 	case c.shadows():
 		return markShadowed

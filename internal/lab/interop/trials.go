@@ -84,7 +84,7 @@ type session struct {
 	clients []clients.Client
 
 	ran      map[string]bool // names of clients that ran
-	total    verdict
+	total    lab.Verdict
 	failures int
 }
 
@@ -258,7 +258,7 @@ func (s *session) prove(ctx context.Context, at *site, nb *lab.Notebook, where s
 		return err
 	}
 	fmt.Printf("  %s: %s\n", where, describe(calls, at.want))
-	if v := judge(calls, at.want); v.unattributed == 0 {
+	if v := lab.Judge(calls, at.want); v.Unattributed == 0 {
 		return fmt.Errorf("a call was not unattributed (%s): this set-up would not show one", v)
 	}
 	return nil
