@@ -38,6 +38,7 @@ var errShown = errors.New("failures were shown")
 type options struct {
 	bin, lifecycle string
 	old, new       string // directories of packages
+	only           string // machine
 	stage, archive string // of a prepared run
 }
 
@@ -47,6 +48,7 @@ func main() {
 	flag.StringVar(&o.lifecycle, "lifecycle", "lifecycle", "`directory` of the lifecycle scripts")
 	flag.StringVar(&o.old, "old", "bin/packages/old", "`directory` of the packages that machines start with")
 	flag.StringVar(&o.new, "new", "bin/packages/new", "`directory` of the packages to which they are upgraded")
+	flag.StringVar(&o.only, "only", "", "`machine` to run: instance or studio (default: both)")
 	flag.StringVar(&o.stage, "stage", "", "`directory` of the prepared stage: play there (boot starts itself so)")
 	flag.StringVar(&o.archive, "archive", "", "`file` of the machines' image (boot starts itself so)")
 	calls := flag.Bool("calls", false, "be the load: call AWS until standard input ends (boot starts itself so)")
@@ -57,7 +59,7 @@ func main() {
 	case *calls:
 		err = runCalls(ctx, os.Stdin, os.Stdout)
 	case o.stage != "":
-		err = play(ctx, o.stage, o.archive)
+		err = play(ctx, o)
 	default:
 		err = prepare(ctx, o)
 	}
@@ -97,7 +99,7 @@ func prepare(ctx context.Context, o options) (err error) {
 	if err := layOut(dir, o); err != nil {
 		return err
 	}
-	err = stage.Start(ctx, "-stage", dir, "-archive", archive)
+	err = stage.Start(ctx, "-stage", dir, "-archive", archive, "-only", o.only)
 	if ended := (*exec.ExitError)(nil); errors.As(err, &ended) && ended.Exited() {
 		return errShown
 	}

@@ -39,10 +39,10 @@ type run struct {
 	failures int
 }
 
-// play runs on the stage, with everything laid out in dir.
-func play(ctx context.Context, dir, archive string) (err error) {
+// play runs on the stage, with everything laid out in its directory.
+func play(ctx context.Context, o options) (err error) {
 	started := time.Now()
-	r := &run{dir: dir, archive: archive, lab: &lab.Lab{Bin: filepath.Join(dir, "bin"), Dir: labDir(dir)}}
+	r := &run{dir: o.stage, archive: o.archive, lab: &lab.Lab{Bin: filepath.Join(o.stage, "bin"), Dir: labDir(o.stage)}}
 	defer func() {
 		if closed := r.lab.Close(); err == nil {
 			err = closed
@@ -51,8 +51,13 @@ func play(ctx context.Context, dir, archive string) (err error) {
 	if err := r.build(ctx); err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context) error{r.playInstance, r.playStudio} {
-		if err := part(ctx); err != nil {
+	if o.only != "studio" {
+		if err := r.playInstance(ctx); err != nil {
+			return err
+		}
+	}
+	if o.only != "instance" {
+		if err := r.playStudio(ctx); err != nil {
 			return err
 		}
 	}
