@@ -193,12 +193,6 @@ func (r *run) awaitName(ctx context.Context, want string, started time.Time, lim
 	return 0, fmt.Errorf("no call as %s within %s", want, limit)
 }
 
-// drain forgets the calls made until now: nothing was promised about them.
-func (r *run) drain(ctx context.Context) error {
-	_, _, err := r.calls(ctx)
-	return err
-}
-
 // output runs a command and returns what it printed; its failure says so too.
 func output(cmd *exec.Cmd) (string, error) {
 	out, err := cmd.CombinedOutput()
