@@ -23,7 +23,8 @@ func (d *dist) again(ctx context.Context) error {
 	if err := copySources(ctx, elsewhere); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "sh", "-c", `umask 077; exec go run ./packaging/dist -version "$0" -o out`, d.version)
+	cmd := exec.CommandContext(ctx, "sh", "-c", `umask 077; exec go run ./packaging/dist -version "$0" -arch "$1" -o out`,
+		d.version, strings.Join(d.architectures, ","))
 	cmd.Dir = elsewhere
 	cmd.Env = append(os.Environ(), "TZ=Asia/Kathmandu", "LC_ALL=C", "USER=somebody", "LOGNAME=somebody", "HOSTNAME=elsewhere",
 		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", d.date.Unix()))
