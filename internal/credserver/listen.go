@@ -1,6 +1,7 @@
 package credserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -67,6 +68,16 @@ func Again(l net.Listener) (net.Listener, error) {
 	}
 	s.lock = old.lock
 	return s, nil
+}
+
+// ListenTCP listens for ServeContainer and ServeIMDS. The connections are plain
+// TCP: of Multipath TCP, which package net would accept, the kernel does not
+// tell where the caller meant to go before packet rules led it here, and so not
+// who it is. Nothing probes idle connections, which end too soon for that.
+func ListenTCP(network, address string) (net.Listener, error) {
+	c := net.ListenConfig{KeepAlive: -1}
+	c.SetMultipathTCP(false)
+	return c.Listen(context.Background(), network, address)
 }
 
 // checkParent refuses a directory in which another user could put a socket.

@@ -144,6 +144,8 @@ func TestRedirectInside(t *testing.T) {
 		{"foreign uid, IPv6", 1501, "[fd00:ec2::254]:80", "", "HTTP/1.1 403", six, ""},
 		{"foreign uid, container's door", 1501, "172.31.0.1:1338", "", "HTTP/1.1 403", bridge, ""},
 		{"foreign uid, hidden by its device", 1501, "127.0.0.1:1340", "BIND_TO=lo", "HTTP/1.1 403", both, ""},
+		{"allowed uid, multipath", 1500, "169.254.169.254:80", "MULTIPATH=1", "HTTP/1.1 200", loopback, uint32(1500)},
+		{"allowed uid, multipath, IPv6", 1500, "[fd00:ec2::254]:80", "MULTIPATH=1", "HTTP/1.1 200", six, uint32(1500)},
 		{"foreign uid, multipath", 1501, "169.254.169.254:80", "MULTIPATH=1", "HTTP/1.1 403", loopback, ""},
 		{"foreign uid, multipath, container's door", 1501, "172.31.0.1:1338", "MULTIPATH=1", "HTTP/1.1 403", bridge, ""},
 	} {

@@ -376,7 +376,7 @@ func TestTCPGarbage(t *testing.T) {
 
 func listenAt(t testing.TB, addr string) net.Listener {
 	t.Helper()
-	l, err := net.Listen("tcp", addr)
+	l, err := ListenTCP("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}

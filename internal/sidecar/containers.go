@@ -33,7 +33,7 @@ func (d *Daemon) serveContainers(ctx context.Context, port uint16) error {
 			if open[bridge] != nil {
 				continue
 			}
-			l, err := net.Listen("tcp", net.JoinHostPort(bridge.Addr().String(), strconv.Itoa(int(port))))
+			l, err := credserver.ListenTCP("tcp", net.JoinHostPort(bridge.Addr().String(), strconv.Itoa(int(port))))
 			if err != nil { // perhaps not yet an address: it is listed again then
 				d.Log.Warn("containers not served", zap.Stringer("bridge", bridge), zap.Error(err))
 				continue

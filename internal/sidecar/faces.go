@@ -41,7 +41,7 @@ func (d *Daemon) openFaces(inherited supervision.Sockets) faces {
 			address := net.JoinHostPort("::1", strconv.Itoa(port))
 			if l6 := inherited.Take(address); l6 != nil {
 				f.imds = append(f.imds, l6)
-			} else if l6, err := net.Listen("tcp6", address); err == nil {
+			} else if l6, err := credserver.ListenTCP("tcp6", address); err == nil {
 				f.imds = append(f.imds, l6)
 			}
 		}
@@ -81,7 +81,7 @@ func (d *Daemon) listen(inherited supervision.Sockets, face string, port int) ne
 	if l := inherited.Take(address); l != nil {
 		return l
 	}
-	l, err := net.Listen("tcp4", address)
+	l, err := credserver.ListenTCP("tcp4", address)
 	if err != nil {
 		d.Log.Error("face not opened", zap.String("face", face), zap.Error(err))
 		return nil
