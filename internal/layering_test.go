@@ -20,7 +20,7 @@ var edges = map[string][]string{
 	"internal/awsconfig":              {"internal/lazyregexp"},
 	"internal/bridges":                {},
 	"internal/configguard":            {"internal/awsconfig", "internal/safefile"},
-	"internal/credserver":             {"internal/credserver/authtoken", "internal/credserver/imdstoken", "internal/credserver/passthrough", "internal/credserver/sockowner", "internal/peer", "internal/status"},
+	"internal/credserver":             {"internal/awscause", "internal/credserver/authtoken", "internal/credserver/imdstoken", "internal/credserver/passthrough", "internal/credserver/sockowner", "internal/peer", "internal/status"},
 	"internal/credserver/authtoken":   {},
 	"internal/credserver/imdstoken":   {},
 	"internal/credserver/passthrough": {},

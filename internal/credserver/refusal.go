@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/nbidentityd/nbidentityd/internal/awscause"
 )
 
 // coder is an error that names its cause for programs. Its Error text is
@@ -67,20 +66,8 @@ func validCode(code string) bool {
 
 // oneLine makes s fit for a header: printable, short, no line break.
 func oneLine(s string) string {
-	var b strings.Builder
-	for _, r := range strings.TrimSpace(s) {
-		if b.Len()+utf8.RuneLen(r) > maxMessage {
-			break
-		}
-		switch {
-		case unicode.IsSpace(r):
-			r = ' '
-		case r > unicode.MaxASCII || !unicode.IsPrint(r):
-			r = '?'
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
+	s = awscause.OneLine(s)
+	return s[:min(len(s), maxMessage)]
 }
 
 // refuse answers with status and the reason in headers and body.

@@ -207,7 +207,7 @@ func TestCredentialsRefused(t *testing.T) {
 		{"expired", change(func(c *aws.Credentials) { c.Expires = time.Now().Add(-time.Second) }), "expired", "expired at"},
 		{"expires within the second", change(func(c *aws.Credentials) { c.Expires = time.Now().Truncate(time.Second).Add(time.Nanosecond) }), "expired", "expired at"},
 		{"too large", change(func(c *aws.Credentials) { c.SessionToken = strings.Repeat("x", maxBody) }), "failed", "8192"},
-		{"coded", &provider{err: fmt.Errorf("outer: %w", &codedError{"denied_assume_role", "STS said no\nto \x1b[31mé", "ask an administrator"})}, "denied_assume_role", "STS said no to ?[31m?; ask an administrator"},
+		{"coded", &provider{err: fmt.Errorf("outer: %w", &codedError{"denied_assume_role", "STS said no\nto \x1b[31mé", "ask an administrator"})}, "denied_assume_role", "STS said no to [31m?; ask an administrator"},
 		{"coded, no remedy", &provider{err: &codedError{"throttled", "slow down", ""}}, "throttled", "slow down"},
 		{"bad code", &provider{err: &codedError{"a\r\nb: c", "m", ""}}, "failed", "log says why"},
 		{"long message", &provider{err: &codedError{"failed", strings.Repeat("m", 5000), ""}}, "failed", strings.Repeat("m", maxMessage)},
