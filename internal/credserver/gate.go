@@ -29,6 +29,7 @@ type gate struct {
 	identify func(net.Conn) (caller, error)
 	failed   func(error)    // told why a caller could not be identified; nil: nobody is
 	open     *metrics.Gauge // nil: not counted
+	stopping atomic.Bool
 
 	mu         sync.Mutex
 	shares     map[uint32]*share // by allowed uid
@@ -159,8 +160,9 @@ func (g *gate) admit(nc net.Conn, who caller) (c, evicted *conn) {
 	return c, evicted
 }
 
-// dropIdle closes every quiet connection.
+// dropIdle closes every quiet connection, now and whenever one falls quiet.
 func (g *gate) dropIdle() {
+	g.stopping.Store(true)
 	g.mu.Lock()
 	var idle []*conn
 	for _, sh := range g.shares {

@@ -1,6 +1,7 @@
 package credserver
 
 import (
+	"net"
 	"net/http"
 	"runtime"
 	"sync/atomic"
@@ -52,6 +53,9 @@ func (c *conn) Read(b []byte) (int, error) {
 		return c.Conn.Read(b)
 	}
 	c.endTurn()
+	if c.gate.stopping.Load() {
+		return 0, net.ErrClosed
+	}
 	n, err := c.Conn.Read(b)
 	if n > 0 {
 		c.takeTurn()

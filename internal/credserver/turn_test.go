@@ -1,6 +1,7 @@
 package credserver
 
 import (
+	"errors"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -108,6 +109,10 @@ func TestTurnEndsWithWaiting(t *testing.T) {
 		c.Write([]byte("a"))
 		if c.turn.Load() || len(q.uids[1000].taken) != 0 {
 			t.Error("the turn outlasts the answer")
+		}
+		c.gate.dropIdle()
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("reading on while the server stops: %v", err)
 		}
 		c.Close()
 	})
