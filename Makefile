@@ -11,7 +11,7 @@ RECORDS     ?= 100000
 # A test process under the race detector otherwise sleeps a second at its end.
 export GORACE = atexit_sleep_ms=1
 
-.PHONY: help build whoami hello demo test race check fmt vet staticcheck shellcheck tidy interop adversary dist dist-check boot-test bench who-accuracy browser athena fuzz clean
+.PHONY: help build whoami hello demo test race check fmt vet staticcheck shellcheck tidy interop adversary faults soak dist dist-check boot-test bench who-accuracy browser athena fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,9 +78,9 @@ boot-test: build ## the real packages and lifecycle scripts on whole machines in
 hello: build
 	@for p in hello bare; do $(BUILD) -o bin/$$p ./internal/lab/bench/$$p || exit 1; done
 
-bench: hello ## what the daemon costs, and who on a trail of RECORDS; one line a figure
-	@$(GO) run ./internal/lab/bench -bin bin
-	@$(GO) run ./internal/lab/bench/trail -bin bin -records $(RECORDS)
+bench: hello ## what the daemon costs, and who on a trail of RECORDS; one line a figure (SVG=docs/bench.svg)
+	@{ $(GO) run ./internal/lab/bench -bin bin && $(GO) run ./internal/lab/bench/trail -bin bin -records $(RECORDS) || echo "bench: failed"; } \
+	  | $(GO) run ./internal/lab/bench/picture -o "$(SVG)"
 
 who-accuracy: ## what nbidentityd who gets right, by the kind of evidence (RECORDS=100000)
 	@out=$$(NBIDENTITYD_TRAIL_RECORDS=$(RECORDS) $(GO) test -count=1 -run '^TestAccuracy$$' -v -timeout 30m ./internal/trail/trailgen) \
