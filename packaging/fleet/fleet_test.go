@@ -57,7 +57,7 @@ var program = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "nbidentityd")
-	if out, err := exec.Command("go", "build", "-trimpath", "-o", path, "../../cmd/nbidentityd").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", path, "../../cmd/nbidentityd").CombinedOutput(); err != nil {
 		return path, fmt.Errorf("%w: %s", err, out)
 	}
 	return path, nil
