@@ -51,7 +51,7 @@ func (e *examination) connect() (cloud, error) {
 		if err != nil {
 			return cloud{}, errors.New("without the metadata file region and credentials are not known")
 		}
-		if c.credentials, err = sidecar.BaseCredentials(e.Settings.Endpoints, nb, e.Getenv); err != nil {
+		if c.credentials, err = sidecar.BaseCredentials(e.Settings.Endpoints, nb, e.getenv); err != nil {
 			return cloud{}, err
 		}
 		region = nb.Region
@@ -157,6 +157,9 @@ func (e *examination) checkBase(_ context.Context, s *report.Sheet) error {
 	var base *baseError
 	if !errors.As(err, &base) {
 		if _, connectErr := e.cloud(); connectErr != nil {
+			if r, err := e.status(); err == nil && r.Credential != nil {
+				return fmt.Errorf("%w; the daemon has it", connectErr)
+			}
 			s.Find(report.Finding{ID: "base_container_path", Subject: e.SettingsPath, Saw: connectErr.Error(),
 				Means:    "nbidentityd has no credentials to begin with",
 				Commands: []string{"printenv AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"},

@@ -29,6 +29,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -181,6 +182,22 @@ func (e *examination) subject(ctx context.Context) string {
 	return "this notebook"
 }
 
+// appsOwn lists the variables that Studio gives to an app, and that login shells
+// of a machine with nbidentityd may have lost.
+func appsOwn() []string {
+	return []string{"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "TRUSTED_IDENTITY_PROPOGATION_ENABLED"}
+}
+
+// getenv is the environment of whoever runs doctor and, for what Studio gives to
+// an app, that of the app's first process.
+func (e *examination) getenv(name string) string {
+	value := e.Getenv(name)
+	if value == "" && e.Admin == nil && slices.Contains(appsOwn(), name) {
+		value = shadow.Environ(e.Proc, 1, name)
+	}
+	return value
+}
+
 // findNotebook is what the metadata file says, or what the administrator asks
 // about.
 func (e *examination) findNotebook() (identity.Notebook, error) {
@@ -245,7 +262,7 @@ func (e *examination) checkMetadata(_ context.Context, s *report.Sheet) error {
 			Hint:     "SageMaker writes this file; on a notebook instance a restart of the instance writes it anew. Notebook jobs and training jobs have none, and need no nbidentityd"})
 		return nil
 	}
-	if reason, aside := sidecar.StepsAside(sidecar.Aside(nb, e.Getenv)); aside {
+	if reason, aside := sidecar.StepsAside(sidecar.Aside(nb, e.getenv)); aside {
 		s.Note("aside", "nbidentityd leaves this notebook alone: %s", reason)
 	}
 	return nil
@@ -260,7 +277,7 @@ func (e *examination) aside() bool {
 	if err != nil {
 		return false
 	}
-	_, aside := sidecar.StepsAside(sidecar.Aside(nb, e.Getenv))
+	_, aside := sidecar.StepsAside(sidecar.Aside(nb, e.getenv))
 	return aside
 }
 

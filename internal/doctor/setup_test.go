@@ -70,6 +70,7 @@ type setup struct {
 	admin    *doctor.Admin
 	systemd  map[string]string // properties of the unit; nil: no systemd
 	version  string            // of the daemon
+	bare     bool              // a terminal without what Studio gives to the app
 	names    []string          // that list-… prints
 	onMend   func(command string)
 	program  func() string // the built nbidentityd
@@ -320,7 +321,10 @@ func (s *setup) load() (settings.Settings, error) {
 	if err != nil {
 		return settings.Default(), err
 	}
-	if set.Endpoints.ContainerPath == "" {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.getenv, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+	if set.Endpoints.ContainerPath == "" && !s.bare {
 		s.getenv["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"] = s.account.ContainerPath("app")
 	}
 	return set, nil
@@ -384,7 +388,11 @@ func (s *setup) restart() {
 	s.start()
 }
 
-func (s *setup) env(name string) string { return s.getenv[name] }
+func (s *setup) env(name string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.getenv[name]
+}
 
 // examine runs doctor on the set-up.
 func (s *setup) examine() report.Report {

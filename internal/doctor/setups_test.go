@@ -188,6 +188,8 @@ func setups() []broken {
 		{name: "container endpoint down", kind: profile, after: faulty("container", fault.Reset, 0), want: []string{"base_credentials"}, mend: clearFaults},
 		{name: "container path unknown", kind: profile, after: func(s *setup) { s.change(func(set *settings.Settings) { set.Endpoints.ContainerPath = "/gone" }) }, want: []string{"base_credentials"},
 			mend: func(s *setup) { s.change(func(set *settings.Settings) { set.Endpoints.ContainerPath = "" }) }},
+		{name: "container path nowhere", kind: profile, after: func(s *setup) { stopped(s); s.bare = true }, want: []string{"base_container_path", "daemon_down"},
+			mend: func(s *setup) { s.bare = false; s.restart() }},
 		{name: "describe denied", kind: private, before: func(s *setup) {
 			s.dropPolicy(execRole, "nbidentity")
 			s.dropPolicy(execRole, "Work")
@@ -460,6 +462,11 @@ func TestHealthy(t *testing.T) {
 			if kind == shared && !slices.ContainsFunc(r.Notes, func(n report.Note) bool { return n.ID == "shared_space" }) {
 				t.Errorf("nothing about the shared space:\n%s", text(t, r))
 			}
+			s.bare = true // a login shell of Studio's
+			if r := s.examine(); len(r.Findings) > 0 {
+				t.Errorf("found in a healthy set-up, in a bare terminal:\n%s", text(t, r))
+			}
+			s.bare = false
 			withoutIAM(s) // as most notebooks are
 			s.restart()
 			if r := s.examine(); len(r.Findings) > 0 {

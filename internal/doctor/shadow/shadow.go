@@ -104,6 +104,25 @@ func (g *group) done() report.Finding {
 	return f
 }
 
+// Environ is one variable of a process, "" when it has none or it cannot be read.
+func Environ(proc string, pid int, name string) string {
+	dir, err := os.OpenRoot(filepath.Join(proc, strconv.Itoa(pid)))
+	if err != nil {
+		return ""
+	}
+	defer dir.Close()
+	environ, err := readBounded(dir, "environ", maxEnviron)
+	if err != nil {
+		return ""
+	}
+	for entry := range bytes.SplitSeq(environ, []byte{0}) {
+		if key, value, found := strings.Cut(string(entry), "="); found && key == name {
+			return value
+		}
+	}
+	return ""
+}
+
 // process is a kernel, a Jupyter server, or another program that starts them.
 type process struct {
 	user    User
