@@ -144,10 +144,11 @@ func FuzzReader(f *testing.F) {
 		if n := len(whole.IDs); n > 0 {
 			last = whole.IDs[n-1]
 		}
-		// Junk that opens a string, or a key, makes what follows part of itself
-		// in the eyes of any reader; else the record must be there.
-		if last != "e-2" && len(whole.Bad) == 0 {
-			t.Fatalf("the last record is lost without a report: read %q", whole.IDs)
+		// A key without its value makes a value of what follows, for any reader.
+		// Whatever else the junk opens, nothing behind the record closes it.
+		isValue := bytes.HasSuffix(bytes.TrimSpace(junk), []byte(":"))
+		if last != "e-2" && (!isValue || len(whole.Bad) == 0) {
+			t.Fatalf("the last record is lost: read %q, %v", whole.IDs, whole.Bad)
 		}
 	})
 }
