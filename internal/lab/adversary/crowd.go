@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,7 +19,9 @@ import (
 // the crowd stands still, so that whatever else the machine does meets both.
 //
 // A crowd also takes processors, which is not the daemon's doing: the last one
-// does nothing else, and is there to compare with.
+// does nothing else, and is there to compare with. Of ten thousand connections
+// that come again as soon as they are dropped, another user must only be served:
+// the kernel lets all who come to a door be accepted in their order.
 func (s *siege) crowd(ctx context.Context) error {
 	for _, c := range []struct {
 		raid, name string
@@ -26,6 +29,7 @@ func (s *siege) crowd(ctx context.Context) error {
 	}{
 		{"hold", "half-open, slow and oversized requests on every door", true},
 		{"flood", "flood of requests on every door", true},
+		{"throng", "10,000 connections that come again when they are dropped", false},
 		{"spin", "processors kept busy, no door touched", false},
 	} {
 		cmd := s.user(ctx, userUID, nil, nil, s.lab.Program("adversary"), "-raid", c.raid, s.nb.Socket())
@@ -48,6 +52,9 @@ func (s *siege) crowd(ctx context.Context) error {
 		middle := slowdown[len(slowdown)/2]
 		fmt.Printf("    %s: p99 of another user's nbidentity credentials is %.1f× that of quiet moments (median of %d rounds of %d, %.1f to %.1f)\n",
 			c.name, middle, rounds, samples, slowdown[0], slowdown[len(slowdown)-1])
+		if held, err := peakMemory(s.daemon.PID()); err != nil || held > mostMemory {
+			s.fail(nil, "%s: the daemon holds %d MB (%v), the most is %d", c.name, held>>20, err, mostMemory>>20)
+		}
 		if c.judged && middle >= mostSlowdown {
 			s.fail(nil, "%s: another user's p99 must stay under %d× its quiet value", c.name, mostSlowdown)
 		}
@@ -58,7 +65,23 @@ func (s *siege) crowd(ctx context.Context) error {
 const (
 	rounds       = 7
 	mostSlowdown = 5
+	mostMemory   = 64 << 20 // bytes
 )
+
+// peakMemory is the most that a process has had in memory, in bytes.
+func peakMemory(pid int) (int64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(data), "VmHWM:")
+	words := strings.Fields(rest)
+	if len(words) < 2 || words[1] != "kB" {
+		return 0, errors.New("the kernel does not say how much memory the daemon has had")
+	}
+	kib, err := strconv.ParseInt(words[0], 10, 64)
+	return kib << 10, err
+}
 
 // slowdown returns, for each round, the other user's p99 while the crowd of that
 // process group runs, divided by the one while it stands still.

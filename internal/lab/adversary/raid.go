@@ -42,7 +42,9 @@ func runRaid(ctx context.Context, args []string) error {
 	case "trace": // trace PID
 		return trace(arg)
 	case "hold": // hold SOCKET: silent, half-open, slow and oversized requests until killed
-		return hold(ctx, arg)
+		return hold(ctx, arg, perDoor)
+	case "throng": // throng SOCKET: the same, 10,000 of them
+		return hold(ctx, arg, throng)
 	case "flood": // flood SOCKET: whole requests, as many as go, until killed
 		return flood(ctx, arg)
 	case "spin": // spin SOCKET: as many processors as the others can take, and nothing else
@@ -191,13 +193,17 @@ func doors(socket string) map[string]string {
 	return map[string]string{socket: "unix", "127.0.0.1:937": "tcp", "127.0.0.1:938": "tcp", "[::1]:938": "tcp"}
 }
 
-const perDoor = 100 // connections at a time
+// Connections at a time to each of the doors.
+const (
+	perDoor = 100
+	throng  = 2500
+)
 
 // hold keeps connections with part of a request, or none, on every door.
-func hold(ctx context.Context, socket string) error {
+func hold(ctx context.Context, socket string, conns int) error {
 	const begin = "GET /v1/credentials HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 	says := []string{"", begin + "X-Slow: ", begin + "Content-Length: 100000\r\n\r\nx", begin + "X-Large: " + strings.Repeat("x", 64<<10)}
-	return each(ctx, socket, func(nc net.Conn, i int) {
+	return each(ctx, socket, conns, func(nc net.Conn, i int) {
 		io.WriteString(nc, says[i%len(says)])
 		io.Copy(io.Discard, nc) // until the daemon has had enough of it
 	})
@@ -207,7 +213,7 @@ func hold(ctx context.Context, socket string) error {
 // such as the metadata service answers.
 func flood(ctx context.Context, socket string) error {
 	const end = " HTTP/1.1\r\nHost: 127.0.0.1\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\nConnection: close\r\n\r\n"
-	return each(ctx, socket, func(nc net.Conn, i int) {
+	return each(ctx, socket, perDoor, func(nc net.Conn, i int) {
 		if i%2 == 0 && nc.RemoteAddr().Network() == "tcp" {
 			io.WriteString(nc, "PUT "+tokenPath+end)
 		} else {
@@ -229,10 +235,10 @@ func spin(ctx context.Context) error {
 }
 
 // each uses connections to every door, one after the other, many at a time.
-func each(ctx context.Context, socket string, use func(nc net.Conn, i int)) error {
+func each(ctx context.Context, socket string, conns int, use func(nc net.Conn, i int)) error {
 	var all sync.WaitGroup
 	for address, network := range doors(socket) {
-		for i := range perDoor {
+		for i := range conns {
 			all.Go(func() {
 				for ctx.Err() == nil {
 					nc, err := net.DialTimeout(network, address, time.Second)
