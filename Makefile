@@ -11,7 +11,7 @@ RECORDS     ?= 100000
 # A test process under the race detector otherwise sleeps a second at its end.
 export GORACE = atexit_sleep_ms=1
 
-.PHONY: help build whoami hello demo test race check fmt vet staticcheck shellcheck tidy interop adversary faults soak dist dist-check boot-test bench who-accuracy browser athena fuzz clean
+.PHONY: help build whoami hello demo test race check fmt vet staticcheck shellcheck tidy interop adversary faults soak dist dist-check boot-test bench who-accuracy doctor browser athena fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ browser: ## the page of nbidentityd who --html in headless Chromium
 
 athena: ## the queries of nbidentityd who --athena in DuckDB and Trino's parser (installs both)
 	@internal/trail/athena/engines.sh
+
+doctor: ## what doctor finds in set-ups that were broken for real, and whether its remedies mend them
+	@out=$$($(GO) test -count=1 -v -run '^TestSetUps$$' ./internal/doctor) || { echo "$$out"; exit 1; }; echo "$$out" | grep '^doctor:'
 
 fuzz: ## every fuzz target for FUZZTIME
 	@$(GO) list ./... | while read -r p; do \

@@ -476,7 +476,7 @@ func TestHealthy(t *testing.T) {
 	}
 }
 
-// settle waits until a daemon that was mended has credentials, or a second.
+// settle waits until a daemon that was mended has credentials.
 func (s *setup) settle() {
 	if s.stop == nil || s.admin != nil {
 		return
@@ -485,7 +485,7 @@ func (s *setup) settle() {
 	if err != nil {
 		return
 	}
-	for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(300 * time.Millisecond); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		r, err := (host.Config{Socket: set.Socket}).Ask(context.Background())
 		if err == nil && r.Credential != nil && r.Problem == nil {
 			return
