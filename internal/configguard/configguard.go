@@ -108,8 +108,10 @@ type Result struct {
 	Faults []awsconfig.Finding `json:"faults,omitempty"`
 	Aside  []Aside             `json:"aside,omitempty"`
 	Backup string              `json:"backup,omitempty"`
-	// Locked: file and directory are immutable.
-	Locked bool `json:"locked,omitempty"`
+	// Locked: file and directory are immutable. Made are the paths in the
+	// directory that were made before, for its user.
+	Locked bool     `json:"locked,omitempty"`
+	Made   []string `json:"made,omitempty"`
 }
 
 // Aside is an object that was renamed because it stood in the way.
@@ -218,14 +220,15 @@ func (v *visit) write(dry bool) (Result, error) {
 	result.Aside = v.aside
 	result.Changed = !bytes.Equal(edit.Text, f.text)
 	result.Created = !f.version.Exists()
-	if dry {
-		result.Locked, err = v.lockable(f)
+	if result.Locked, result.Made, err = v.lockable(f); dry || err != nil {
 		return result, err
 	}
 	if result.Backup, err = v.put(f, edit.Text); err != nil {
 		return result, err
 	}
-	result.Locked = v.unlockable == nil
+	if result.Locked = v.unlockable == nil; !result.Locked {
+		result.Made = nil
+	}
 	if !result.Changed {
 		return result, nil
 	}

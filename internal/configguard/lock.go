@@ -54,16 +54,20 @@ func (v *visit) cannotLock(dir *safefile.Dir) error {
 	return dir.CanLock()
 }
 
-// lockable reports whether put would lock f, or find it locked.
-func (v *visit) lockable(f found) (bool, error) {
+// lockable reports whether put would lock f, or find it locked, and what it
+// would make for that.
+func (v *visit) lockable(f found) (yes bool, made []string, err error) {
 	if held, err := f.held(); held || err != nil {
-		return held, err
+		return held, nil, err
 	}
 	dir := f.dir
 	if dir == nil {
 		dir = v.home
 	}
-	return v.cannotLock(dir) == nil, nil
+	if v.cannotLock(dir) != nil {
+		return false, nil, nil
+	}
+	return true, missing(f.dir), nil
 }
 
 // put makes the file say text and locks it where that is asked for and
@@ -207,7 +211,7 @@ func (v *visit) unlockFor(dir *safefile.Dir) (bool, error) {
 
 var errForeignLock = errors.New("somebody else has set the immutable flag: take it off by chattr -i")
 
-// missing lists, parents first, what of the rooms is not there.
+// missing lists, parents first, what of the rooms is not there. dir may be nil.
 func missing(dir *safefile.Dir) []string {
 	var paths []string
 	for _, room := range rooms {
@@ -227,6 +231,9 @@ func missing(dir *safefile.Dir) []string {
 			}
 		}
 	}
+	if dir == nil {
+		return append(paths, credentialsName)
+	}
 	if _, _, err := dir.Read(credentialsName, awsconfig.MaxSize); errors.Is(err, unix.ENOENT) {
 		paths = append(paths, credentialsName)
 	}
@@ -235,6 +242,9 @@ func missing(dir *safefile.Dir) []string {
 
 // descend opens the directory at the relative path p.
 func descend(dir *safefile.Dir, p string) (*safefile.Dir, error) {
+	if dir == nil {
+		return nil, unix.ENOENT
+	}
 	name, rest, more := strings.Cut(p, "/")
 	sub, err := dir.Sub(name)
 	if err != nil || !more {

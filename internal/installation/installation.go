@@ -153,6 +153,9 @@ func (w *work) describe(r configguard.Result) {
 	}
 	if r.Locked {
 		details = append(details, "immutable, and so is its directory (chattr +i)")
+		if len(r.Made) > 0 {
+			details = append(details, "made for the user before, in the directory: "+strings.Join(r.Made, " "))
+		}
 	}
 	w.note(r.Path, what, details...)
 }
