@@ -91,6 +91,7 @@ var seeds = []string{
 	one(0),
 	`{}`, `{ }`, `{"eventName":"a","eventName":null,"eventID":1,"userIdentity":"x"}`,
 	`{"event\u004eame":"a\ud83d\ude00\ud800x\n","userIdentity":{"type":"\xff"},"userIdentity":{"arn":"b"}}`,
+	"{\"eventName\":\"\",\"0\x88\":0}", `{"eventName":"\\u0000","eventSource":""}`,
 	`{"userIdentity":{"sessionContext":{"sessionIssuer":{},"webIdFederationData":{},"attributes":{"creationDate":"x"},"attributes":null}}}`,
 	`{"requestParameters":"{\"a\":1}","responseElements":null,"resources":[-0.5e+10,true,false,null,[]]}`,
 	`{"a":01}`, `{"a":1.}`, `{"a":-}`, `{"a":1e}`, `{"a":tru}`, `{"a":"\x"}`, `{"a":"\u12g4"}`, "{\"a\":\"\x01\"}", `{"a":1,}`, `{,}`, `{"a" 1}`,
@@ -133,6 +134,7 @@ func FuzzReader(f *testing.F) {
 	}
 	f.Add([]byte(`{"Records":[`))
 	f.Add([]byte(`{"Events":[{"CloudTrailEvent":"{}"}],"x":`))
+	f.Add([]byte(`{"Events":[{"CloudTrailEven":"{}"}]`)) // not closed
 	f.Add([]byte("2026-07-01T20:43:34Z "))
 	f.Fuzz(func(t *testing.T, junk []byte) {
 		text := append(append([]byte(one(0)+"\n"), junk...), "\n"+one(2)+"\n"...)

@@ -69,6 +69,9 @@ func (r *Reader) Next() (*Record, error) {
 			if rec != nil || err != nil {
 				return rec, err
 			}
+		case c == '{': // the object around it was not closed; this one stands for itself
+			r.open = r.open[:len(r.open)-1]
+			return nil, &BadError{Offset: r.Offset(), Reason: "an object that is not closed before the next one"}
 		case c == '[' && len(r.open) == 0:
 			r.open = append(r.open, '[')
 			r.pos++

@@ -284,6 +284,9 @@ func (p *parser) store(v, depth int, to slot) int {
 
 // unquoted returns the value of a string's text in memory of the parser's own.
 func (p *parser) unquoted(text []byte) []byte {
+	if p.scratch == nil {
+		p.scratch = make([]byte, 0, 256) // an empty string is not an absent one
+	}
 	from := len(p.scratch)
 	p.scratch = unquote(p.scratch, text)
 	return p.scratch[from:len(p.scratch):len(p.scratch)]

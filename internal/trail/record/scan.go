@@ -55,11 +55,13 @@ func (s *scanner) text(i int) (end int, plain bool) {
 			x := binary.LittleEndian.Uint64(b[i:])
 			quote, slash := x^('"'*low), x^('\\'*low)
 			hit := ((quote-low)&^quote | (slash-low)&^slash | (x-' '*low)&^x) & high
-			seen |= x
 			if hit != 0 {
-				i += bits.TrailingZeros64(hit) >> 3
+				before := bits.TrailingZeros64(hit) &^ 7
+				seen |= x & (1<<before - 1)
+				i += before >> 3
 				break
 			}
+			seen |= x
 			i += 8
 		}
 		for i < len(b) && b[i] != '"' && b[i] != '\\' && b[i] >= ' ' {
