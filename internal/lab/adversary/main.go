@@ -33,9 +33,6 @@ import (
 // programs are what the suite takes from the directory of built programs.
 var programs = []string{"nbidentityd", "nbidentity", "fakeaws", "whoami"}
 
-// errShown ends a run whose failures have been printed where they happened.
-var errShown = errors.New("failures were shown")
-
 func main() {
 	bin := flag.String("bin", "bin", "`directory` of the built programs")
 	dir := flag.String("stage", "", "`directory` of the prepared stage: play there (adversary starts itself so)")
@@ -52,19 +49,7 @@ func main() {
 		err = prepare(ctx, *bin)
 	}
 	stop()
-	if lacking := (stage.Lacking{}); errors.As(err, &lacking) {
-		err = fmt.Errorf("skipped: %w", lacking)
-		if os.Getenv("CI") != "true" {
-			fmt.Println("adversary:", err)
-			return
-		}
-	}
-	if err != nil {
-		if !errors.Is(err, errShown) {
-			fmt.Fprintln(os.Stderr, "adversary:", err)
-		}
-		os.Exit(1)
-	}
+	os.Exit(stage.Finish("adversary", err, os.Getenv("CI") == "true", os.Stdout, os.Stderr))
 }
 
 // prepare installs the clients, lays out a directory that the notebook's user
@@ -85,11 +70,7 @@ func prepare(ctx context.Context, bin string) (err error) {
 	if err := layOut(dir, bin); err != nil {
 		return err
 	}
-	err = stage.Start(ctx, "-stage", dir)
-	if ended := (*exec.ExitError)(nil); errors.As(err, &ended) && ended.Exited() {
-		return errShown
-	}
-	return err
+	return stage.Start(ctx, "-stage", dir)
 }
 
 // possible returns a stage.Lacking where the suite cannot run.

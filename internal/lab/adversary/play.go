@@ -52,7 +52,7 @@ func play(ctx context.Context, dir string) (err error) {
 	fmt.Printf("%d escapes possible in Studio's shape; %d attempts skipped; %d failures; %.1f s\n", escapes, s.skipped, s.failures, time.Since(started).Seconds())
 	fmt.Printf("adversary: %d attempts, %d calls, %d unattributed, %d misattributed\n", s.attempts, s.total.calls(), s.total.none, s.total.wrong)
 	if s.failures > 0 {
-		return errShown
+		return stage.ErrShown
 	}
 	return nil
 }

@@ -31,9 +31,6 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/lab/interop/stage"
 )
 
-// errShown ends a run whose failures have been printed where they happened.
-var errShown = errors.New("failures were shown")
-
 // options are the command line.
 type options struct {
 	bin, lifecycle string
@@ -64,19 +61,7 @@ func main() {
 		err = prepare(ctx, o)
 	}
 	stop()
-	if lacking := (stage.Lacking{}); errors.As(err, &lacking) {
-		err = fmt.Errorf("skipped: %w", lacking)
-		if os.Getenv("CI") != "true" {
-			fmt.Println("boot:", err)
-			return
-		}
-	}
-	if err != nil {
-		if !errors.Is(err, errShown) {
-			fmt.Fprintln(os.Stderr, "boot:", err)
-		}
-		os.Exit(1)
-	}
+	os.Exit(stage.Finish("boot", err, os.Getenv("CI") == "true", os.Stdout, os.Stderr))
 }
 
 // prepare makes the image, lays out a directory, and plays there.
@@ -99,11 +84,7 @@ func prepare(ctx context.Context, o options) (err error) {
 	if err := layOut(dir, o); err != nil {
 		return err
 	}
-	err = stage.Start(ctx, "-stage", dir, "-archive", archive, "-only", o.only)
-	if ended := (*exec.ExitError)(nil); errors.As(err, &ended) && ended.Exited() {
-		return errShown
-	}
-	return err
+	return stage.Start(ctx, "-stage", dir, "-archive", archive, "-only", o.only)
 }
 
 // possible returns a stage.Lacking where machines cannot be made.

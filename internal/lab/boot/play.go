@@ -64,7 +64,7 @@ func play(ctx context.Context, o options) (err error) {
 	fmt.Printf("the steps took %.1f s\n", time.Since(started).Seconds())
 	fmt.Printf("boot: %d steps, %d failed, %s\n", r.steps, r.failures, r.total)
 	if r.failures > 0 {
-		return errShown
+		return stage.ErrShown
 	}
 	return nil
 }

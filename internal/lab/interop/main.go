@@ -23,7 +23,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"time"
@@ -36,9 +35,6 @@ import (
 
 // programs are what the trials take from the directory of built programs.
 var programs = []string{"nbidentityd", "nbidentity", "fakeaws", "whoami"}
-
-// errShown ends a run whose failures have been printed where they happened.
-var errShown = errors.New("failures were shown")
 
 func main() {
 	bin := flag.String("bin", "bin", "`directory` of the built programs")
@@ -53,19 +49,7 @@ func main() {
 		err = prepare(ctx, *bin, *cases)
 	}
 	stop()
-	if lacking := (stage.Lacking{}); errors.As(err, &lacking) {
-		err = fmt.Errorf("skipped: %w", lacking)
-		if os.Getenv("CI") != "true" {
-			fmt.Println("interop:", err)
-			return
-		}
-	}
-	if err != nil {
-		if !errors.Is(err, errShown) {
-			fmt.Fprintln(os.Stderr, "interop:", err)
-		}
-		os.Exit(1)
-	}
+	os.Exit(stage.Finish("interop", err, os.Getenv("CI") == "true", os.Stdout, os.Stderr))
 }
 
 // prepare installs the clients, lays out a directory that the notebook's user
@@ -88,11 +72,7 @@ func prepare(ctx context.Context, bin, cases string) (err error) {
 	if err := layOut(dir, bin); err != nil {
 		return err
 	}
-	err = stage.Start(ctx, "-stage", dir, "-cases", cases)
-	if ended := (*exec.ExitError)(nil); errors.As(err, &ended) && ended.Exited() {
-		return errShown
-	}
-	return err
+	return stage.Start(ctx, "-stage", dir, "-cases", cases)
 }
 
 // layOut makes the stage's directories and copies the programs there: the

@@ -134,7 +134,7 @@ func play(ctx context.Context, dir, casesDir string) (err error) {
 	fmt.Printf("the trials took %.1f s; %d failures\n", time.Since(started).Seconds(), s.failures)
 	fmt.Printf("interop: %d clients, %s\n", len(s.ran), s.total)
 	if s.failures > 0 {
-		return errShown
+		return stage.ErrShown
 	}
 	return nil
 }

@@ -45,9 +45,9 @@ func Possible() error {
 
 // Start runs this program again with these arguments in namespaces of its own,
 // until it ends or, after ctx has, is ended. As their first process it takes
-// all others with it when it ends, and it ends with us. The program's failure
-// is an *exec.ExitError; where the kernel refuses namespaces, the error is
-// Lacking.
+// all others with it when it ends, and it ends with us. The program tells of its
+// failure itself, which is then ErrShown; where the kernel refuses namespaces, the
+// error is Lacking.
 func Start(ctx context.Context, args ...string) error {
 	runtime.LockOSThread() // Pdeathsig means the thread that starts the process
 	defer runtime.UnlockOSThread()
@@ -62,6 +62,9 @@ func Start(ctx context.Context, args ...string) error {
 	err := cmd.Run()
 	if errors.Is(err, unix.EPERM) {
 		return Lacking{"needs namespaces: " + err.Error()}
+	}
+	if ended := (*exec.ExitError)(nil); errors.As(err, &ended) && ended.Exited() {
+		return ErrShown
 	}
 	return err
 }
