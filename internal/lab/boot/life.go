@@ -299,7 +299,7 @@ func (n *instance) uninstall(ctx context.Context) error {
 			return "", err
 		}
 		if left := inventory.Compare(n.before, after); len(left) > 0 {
-			err = fmt.Errorf("%d traces:\n%s\ndpkg said: %s", len(left), strings.Join(left, "\n"), said)
+			err = fmt.Errorf("%d traces:\n%s\ndpkg said: %s", len(left), strings.Join(left[:min(20, len(left))], "\n"), said)
 		}
 		return fmt.Sprintf("%.1f s; %d files, the packet rules and environments compared: calls are the platform's again, no trace", took.Seconds(), len(after)), err
 	}})

@@ -296,7 +296,7 @@ func (a *app) uninstall(ctx context.Context) error {
 func (a *app) untouched(ctx context.Context, before inventory.Inventory, figure, said string) (string, error) {
 	after, err := a.inventory(ctx)
 	if left := inventory.Compare(before, after); err == nil && len(left) > 0 {
-		err = fmt.Errorf("%d traces:\n%s\nthe program said: %s", len(left), strings.Join(left, "\n"), said)
+		err = fmt.Errorf("%d traces:\n%s\nthe program said: %s", len(left), strings.Join(left[:min(20, len(left))], "\n"), said)
 	}
 	return fmt.Sprintf("%d files, processes and the environment compared: %s", len(after), figure), err
 }

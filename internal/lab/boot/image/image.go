@@ -13,13 +13,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 // Cache is where archives are kept.
 const Cache = "/var/cache/nbidentityd-boot"
 
-const suite = "bookworm"
+const (
+	suite  = "bookworm"
+	recipe = "2" // what is done with the packages; a change makes another archive
+)
 
 // packages are what a notebook has that matters here: AWS's SDK and command
 // line, and a supervisor. What the daemon needs must come with its own package.
@@ -30,12 +34,14 @@ var packages = []string{
 	"python3-cffi-backend",
 }
 
-// useless on a machine that lives for minutes, and most of its bytes.
+// useless are the files there on a machine that lives for minutes, and most of
+// its bytes. Their directories stay: dpkg would take them for the first package's
+// that brings one, and strike them from the lists of all others.
 var useless = []string{"usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt", "var/lib/apt/lists"}
 
 // Archive returns the path of the image, which it makes if there is none yet.
 func Archive(ctx context.Context) (path string, err error) {
-	key := sha256.Sum256([]byte(strings.Join(append([]string{suite}, append(packages, useless...)...), " ")))
+	key := sha256.Sum256([]byte(strings.Join(slices.Concat([]string{recipe, suite}, packages, useless), " ")))
 	path = filepath.Join(Cache, fmt.Sprintf("%s-%.6x.tar", suite, key))
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return path, err
@@ -58,7 +64,7 @@ func Archive(ctx context.Context) (path string, err error) {
 		return "", err
 	}
 	for _, name := range useless {
-		if err := os.RemoveAll(filepath.Join(root, name)); err != nil {
+		if err := removeFiles(filepath.Join(root, name)); err != nil {
 			return "", err
 		}
 	}
@@ -67,6 +73,16 @@ func Archive(ctx context.Context) (path string, err error) {
 		return "", err
 	}
 	return path, os.Rename(made, path) // a whole archive or none
+}
+
+// removeFiles leaves nothing but directories.
+func removeFiles(dir string) error {
+	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		return os.Remove(path)
+	})
 }
 
 // Unpack makes a root file system of an archive.
