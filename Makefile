@@ -7,6 +7,8 @@ BUILD        = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.versi
 PROGRAMS     = nbidentityd nbidentity fakeaws
 FUZZTIME    ?= 10s
 SOAK        ?= 1m
+RUNS        ?= 1000
+IDLE        ?= 2m
 RECORDS     ?= 100000
 # A test process under the race detector otherwise sleeps a second at its end.
 export GORACE = atexit_sleep_ms=1
@@ -79,7 +81,7 @@ hello: build
 	@for p in hello bare; do $(BUILD) -o bin/$$p ./internal/lab/bench/$$p || exit 1; done
 
 bench: hello ## what the daemon costs, and who on a trail of RECORDS; one line a figure (SVG=docs/bench.svg)
-	@{ $(GO) run ./internal/lab/bench -bin bin && $(GO) run ./internal/lab/bench/trail -bin bin -records $(RECORDS) || echo "bench: failed"; } \
+	@{ $(GO) run ./internal/lab/bench -bin bin -runs $(RUNS) -idle $(IDLE) && $(GO) run ./internal/lab/bench/trail -bin bin -records $(RECORDS) || echo "bench: failed"; } \
 	  | $(GO) run ./internal/lab/bench/picture -o "$(SVG)"
 
 who-accuracy: ## what nbidentityd who gets right, by the kind of evidence (RECORDS=100000)
