@@ -214,7 +214,9 @@ sys.exit(str(problem) if problem else 0)`
 
 func TestDistLintian(t *testing.T) {
 	m := findDist(t)
-	out, err := exec.Command(needTool(t, "lintian"), "--allow-root", "-I", "--pedantic", "--tag-display-limit", "0", "--fail-on", "info,pedantic,warning,error", m.deb).CombinedOutput()
+	// It reads the strings of a program across their seams, and finds words that
+	// depend on the build.
+	out, err := exec.Command(needTool(t, "lintian"), "--allow-root", "--suppress-tags", "spelling-error-in-binary", "-I", "--pedantic", "--tag-display-limit", "0", "--fail-on", "info,pedantic,warning,error", m.deb).CombinedOutput()
 	if err != nil || len(out) > 0 {
 		t.Errorf("lintian: %v\n%s", err, out)
 	}
