@@ -138,7 +138,11 @@ func (r *run) step(ctx context.Context, s step) error {
 	case s.want == "":
 		line = append(line, fmt.Sprintf("%d calls, none with a name", v.Calls))
 	default:
-		line = append(line, fmt.Sprintf("%d calls, %d failed, all as %s", v.Calls, len(failed), s.want))
+		whose := "all"
+		if !v.Good() {
+			whose = "NOT all"
+		}
+		line = append(line, fmt.Sprintf("%d calls, %d failed, %s as %s", v.Calls, len(failed), whose, s.want))
 		r.total.Add(v)
 	}
 	if !s.free && !v.Good() {
