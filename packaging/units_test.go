@@ -54,7 +54,7 @@ var since = map[string]int{
 	"[Service]SystemCallFilter": 0, "[Service]SystemCallErrorNumber": 0, "[Service]LimitCORE": 0, "[Service]LimitNOFILE": 0, "[Service]OOMScoreAdjust": 0,
 	"[Service]TasksMax": 227, "[Service]MemoryMax": 231, "[Service]ReadWritePaths": 231, "[Service]MemoryDenyWriteExecute": 231, "[Service]RestrictRealtime": 231,
 	"[Service]ProtectControlGroups": 232, "[Service]ProtectKernelModules": 232, "[Service]ProtectKernelTunables": 232, "[Service]RestrictNamespaces": 233,
-	"[Service]StateDirectory": 235, "[Service]StateDirectoryMode": 235, "[Service]KeyringMode": 235, "[Service]LockPersonality": 235, "[Service]PrivateMounts": 239,
+	"[Service]StateDirectory": 235, "[Service]StateDirectoryMode": 235, "[Service]KeyringMode": 235, "[Service]LockPersonality": 235, "[Service]PrivateMounts": 239, "[Service]LogRateLimitIntervalSec": 240,
 	"[Service]ProtectHostname": 242, "[Service]RestrictSUIDSGID": 242, "[Service]ProtectKernelLogs": 244, "[Service]ProtectClock": 245, "[Service]PrivateIPC": 248,
 }
 
