@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -191,16 +192,17 @@ func TestObjectsHoldWhatFilesHold(t *testing.T) {
 	}
 	objects = objects[:40]
 	want, got := read(files[:40]), read(objects)
-	if diff := cmp.Diff(want, got); diff != "" || want.Records == 0 || cut.cuts < 10 {
-		t.Errorf("%d answers cut (-files +objects): %s", cut.cuts, diff)
+	if diff := cmp.Diff(want, got); diff != "" || want.Records == 0 || cut.cuts.Load() < 10 {
+		t.Errorf("%d answers cut (-files +objects): %s", cut.cuts.Load(), diff)
 	}
 }
 
 // cutting cuts an answer with an object in its middle, every so many.
 type cutting struct {
 	http.RoundTripper
-	every, count, cuts int
-	changed            bool // afterwards the object is another
+	every       int64
+	count, cuts atomic.Int64
+	changed     bool // afterwards the object is another
 }
 
 func (c *cutting) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -212,12 +214,12 @@ func (c *cutting) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil || !strings.HasSuffix(r.URL.Path, ".gz") {
 		return answer, err
 	}
-	if c.count++; c.count%c.every == 0 {
+	if c.count.Add(1)%c.every == 0 {
 		text, err := io.ReadAll(answer.Body)
 		if err != nil {
 			return nil, err
 		}
-		c.cuts++
+		c.cuts.Add(1)
 		answer.Body = io.NopCloser(io.MultiReader(bytes.NewReader(text[:len(text)/2]), failing{}))
 	}
 	return answer, nil
@@ -229,11 +231,11 @@ func (failing) Read([]byte) (int, error) { return 0, errors.New("connection rese
 
 func TestABrokenObjectEnds(t *testing.T) {
 	for name, tt := range map[string]struct {
-		cut  cutting
-		want string
+		changed bool
+		want    string
 	}{
-		"always cut": {cutting{every: 1}, "connection reset"}, // each try gets half of what was left, at last nothing
-		"changed":    {cutting{every: 1, changed: true}, "PreconditionFailed"},
+		"always cut": {false, "connection reset"}, // each try gets half of what was left, at last nothing
+		"changed":    {true, "PreconditionFailed"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			dir := t.TempDir()
@@ -241,8 +243,8 @@ func TestABrokenObjectEnds(t *testing.T) {
 				t.Fatal(err)
 			}
 			cfg := as(t, newAccount(t, dir), "Auditor")
-			tt.cut.RoundTripper = cfg.HTTPClient.(*http.Client).Transport
-			cfg.HTTPClient = &http.Client{Transport: &tt.cut}
+			cut := &cutting{RoundTripper: cfg.HTTPClient.(*http.Client).Transport, every: 1, changed: tt.changed}
+			cfg.HTTPClient = &http.Client{Transport: cut}
 			inputs, _, err := New(cfg).Find(t.Context(), source.Place{URL: "s3://trail/"})
 			if err != nil {
 				t.Fatal(err)
