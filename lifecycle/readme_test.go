@@ -61,12 +61,16 @@ func TestReadme(t *testing.T) {
 	}
 	var out string
 	for _, b := range blocks {
-		if strings.Contains(b, "nbidentityd who") {
-			f.call()
-		}
 		c := exec.Command("sh", "-eu", "-c", b)
 		c.Dir = f.dir
-		c.Env = append(os.Environ(), "PATH="+filepath.Join(f.dir, "bin")+":"+os.Getenv("PATH"))
+		c.Env = append(os.Environ(), "PATH="+filepath.Join(f.dir, "bin")+":"+os.Getenv("PATH"), "AWS_EC2_METADATA_DISABLED=true")
+		if strings.Contains(b, "nbidentityd who") {
+			f.call()
+			if err := f.account.Flush(f.trail); err != nil {
+				t.Fatal(err)
+			}
+			c.Env = append(c.Env, f.auditor()...)
+		}
 		text, err := c.CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v:\n%s\n%s", err, b, text)
@@ -118,16 +122,16 @@ type fleetTemplate struct {
 
 func newFleet(t *testing.T) *fleet {
 	t.Helper()
-	bucket := t.TempDir()
+	bucket, trail := t.TempDir(), t.TempDir()
 	s := fakeaws.DefaultScenario()
-	s.Buckets = append(s.Buckets, scenario.Bucket{Name: "example-bucket", Directory: bucket})
+	s.Buckets = append(s.Buckets, scenario.Bucket{Name: "example-bucket", Directory: bucket}, scenario.Bucket{Name: "example-trail", Directory: trail})
 	acc, err := fakeaws.New(fakeaws.Config{Scenario: s})
 	if err != nil {
 		t.Fatal(err)
 	}
 	api := httptest.NewServer(acc.API())
 	t.Cleanup(api.Close)
-	f := &fleet{t: t, dir: t.TempDir(), trail: t.TempDir(), account: account{Account: acc, bucket: bucket, api: api.URL},
+	f := &fleet{t: t, dir: t.TempDir(), trail: trail, account: account{Account: acc, bucket: bucket, api: api.URL},
 		stopped: map[string]bool{}, attached: map[string]string{}, machines: map[string]*machine{}}
 	calls := httptest.NewServer(f)
 	t.Cleanup(calls.Close)
@@ -145,6 +149,27 @@ func newFleet(t *testing.T) *fleet {
 	write("bin/nbidentityd", fmt.Sprintf("#!/bin/sh\n[ \"$1\" != doctor ] || exec %[1]s/nbidentity nbidentityd \"$@\"\nexec %[2]s \"$@\"\n",
 		filepath.Join(f.dir, "bin"), built(t, "nbidentityd")))
 	return f
+}
+
+// auditor is the environment of somebody who may read the trail.
+func (f *fleet) auditor() []string {
+	f.t.Helper()
+	admin := func(method, path, body string) []byte {
+		w := httptest.NewRecorder()
+		f.account.Admin().ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
+		if w.Code != http.StatusOK {
+			f.t.Fatalf("%s %s: %s", method, path, w.Body)
+		}
+		return w.Body.Bytes()
+	}
+	admin(http.MethodPut, "/roles/Auditor", `{"trust": {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]},
+		"policies": [{"name": "Read", "document": {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetObject"], "Resource": "*"}]}}]}`)
+	var c struct{ AccessKeyID, SecretAccessKey, SessionToken string }
+	if err := json.Unmarshal(admin(http.MethodPost, "/sessions", `{"role": "Auditor"}`), &c); err != nil {
+		f.t.Fatal(err)
+	}
+	return []string{"AWS_ACCESS_KEY_ID=" + c.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + c.SecretAccessKey, "AWS_SESSION_TOKEN=" + c.SessionToken,
+		"AWS_REGION=us-east-1", "AWS_ENDPOINT_URL=" + f.account.api}
 }
 
 // asCall makes a process of the test binary a program that lets the test answer.
@@ -198,14 +223,6 @@ func (f *fleet) do(args []string) (string, error) {
 		return "", f.deploy(option("--template-file"), strings.TrimPrefix(option("--parameter-overrides"), "WorkPolicyArns="))
 	case "aws s3 cp":
 		return "", f.upload(args[3], args[4])
-	case "aws s3 sync":
-		if args[3] != "s3://example-trail/AWSLogs" {
-			return "", fmt.Errorf("there is no %s", args[3])
-		}
-		if err := f.account.Flush(f.trail); err != nil {
-			return "", err
-		}
-		return "", os.CopyFS(filepath.Join(f.dir, args[4]), os.DirFS(filepath.Join(f.trail, "AWSLogs")))
 	case "aws sagemaker stop-notebook-instance":
 		f.stopped[nb] = true
 		return "", nil
