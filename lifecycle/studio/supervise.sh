@@ -32,7 +32,7 @@ stopping=0
 daemon=
 stop() {
   stopping=1
-  [ -z "$daemon" ] || kill "$daemon"
+  [ -z "$daemon" ] || kill "$daemon" 2>/dev/null # it may have ended just now
 }
 trap stop TERM INT
 (exec 9>&- && bound_log) & # a redirection of its own would keep a copy of 9
@@ -47,7 +47,9 @@ while [ "$stopping" = 0 ]; do
   wait "$daemon"
   code=$?
   if [ "$stopping" = 1 ]; then
-    wait "$daemon" # the first one ended with the signal
+    # The wait ended with the signal. A second one may never end in bash when
+    # the daemon ended at the same moment.
+    while kill -0 "$daemon" 2>/dev/null; do sleep 0.1; done
     say "stopped"
     break
   fi
