@@ -39,7 +39,7 @@ const inside = "-inside"
 func main() {
 	bin := flag.String("bin", "bin", "`directory` of the built programs")
 	only := flag.String("only", "", "run the trials whose name holds this `text`")
-	at := flag.Int("parallel", 6, "`trials` at a time")
+	at := flag.Int("parallel", 12, "`trials` at a time")
 	soaking := flag.Duration("soak", 0, "instead of trials, let faults come at random for this `long` and watch what grows")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the `chance` in a soak")
 	within := flag.Bool(inside[1:], false, "is in namespaces of its own (the program says so to itself)")
