@@ -89,17 +89,18 @@ func switchesOf(pid int) (int, error) {
 	return all, nil
 }
 
-// idle prints what a daemon costs that nobody asks anything.
+// idle prints what a daemon costs that nobody asks anything. Its user is itself,
+// so that it watches ~/.aws/config every three seconds instead of locking it.
 func idle(pid int, watch time.Duration) error {
+	bursts, switches, err := wakeUps(pid, watch)
+	if err != nil {
+		return fmt.Errorf("counting the daemon's wake-ups: %w", err)
+	}
 	m, err := memoryOf(pid)
 	if err != nil {
 		return fmt.Errorf("reading the daemon's memory: %w", err)
 	}
 	fmt.Printf("bench: memory-idle %.1f MB resident, %.1f MB proportional\n", mb(m.rss), mb(m.pss))
-	bursts, switches, err := wakeUps(pid, watch)
-	if err != nil {
-		return fmt.Errorf("counting the daemon's wake-ups: %w", err)
-	}
 	minutes := watch.Minutes()
 	fmt.Printf("bench: wake-ups %.1f a minute (%.0f context switches a minute, watched for %s)\n",
 		float64(bursts)/minutes, float64(switches)/minutes, watch)
