@@ -3,7 +3,8 @@
 // the notebook's SDKs to it.
 //
 // It is where the rooms meet, so it is the one room, besides the commands, that
-// knows the settings. A life of the daemon goes:
+// knows the settings, and it is long for as many rooms as it joins: a file for
+// each, and nothing in them but the joining. A life of the daemon goes:
 //
 //	metadata file -> configuration and fence -> name and role -> credentials
 //

@@ -76,7 +76,11 @@ func turnAway(ctx context.Context, l net.Listener) {
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
-			time.Sleep(time.Second) // out of descriptors, perhaps
+			select { // out of descriptors, perhaps
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Second):
+			}
 		}
 	}
 }

@@ -1,5 +1,5 @@
-// Command faults lets the platform under a notebook fail in every way that it
-// has, one trial at a time, and watches what the notebook's programs get: the
+// Command faults lets the platform under a notebook fail in the ways that
+// trials.go lists, each against a notebook of its own, and watches what the notebook's programs get: the
 // real daemon, the real client and the Go SDK's default chain against fakeaws.
 //
 // A trial has a crowd that asks for credentials all the time. What it is given
