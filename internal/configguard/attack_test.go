@@ -175,10 +175,14 @@ func attacker(t *testing.T, cfg Config, name string) *exec.Cmd {
 	self, err := os.Open("/proc/self/exe")
 	must(t, err)
 	defer self.Close()
+	syscall.ForkLock.RLock() // a child forked meanwhile would hold the file open, and exec refuse it: text file busy
 	to, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o755)
+	if err == nil {
+		_, err = io.Copy(to, self)
+		err = errors.Join(err, to.Close())
+	}
+	syscall.ForkLock.RUnlock()
 	must(t, err)
-	_, err = io.Copy(to, self)
-	must(t, errors.Join(err, to.Close()))
 	cmd := exec.Command(path, cfg.Home)
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), "NBIDENTITYD_TEST_ATTACK="+name, "GORACE=atexit_sleep_ms=1", "HOME="+cfg.Home)
