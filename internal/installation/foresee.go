@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/nbidentityd/nbidentityd/internal/identity"
-	"github.com/nbidentityd/nbidentityd/internal/netfence"
+	"github.com/nbidentityd/nbidentityd/internal/netfence/plan"
 	"github.com/nbidentityd/nbidentityd/internal/sidecar"
 )
 
@@ -21,13 +21,13 @@ func (w *work) foresee() {
 		return
 	}
 	cfg, err := sidecar.FenceConfig(w.Settings, uint32(os.Geteuid()), uint16(w.Settings.Faces.IMDSPort))
-	var plan netfence.Plan
+	var fence plan.Plan
 	if err == nil {
-		plan, err = netfence.NewPlan(cfg)
+		fence, err = plan.New(cfg)
 	}
 	if err != nil {
 		w.note("packet rules", "refused: "+err.Error())
 		return
 	}
-	w.note("packet rules", "added by the daemon", strings.Split(strings.TrimSuffix(plan.String(), "\n"), "\n")...)
+	w.note("packet rules", "added by the daemon", strings.Split(strings.TrimSuffix(fence.String(), "\n"), "\n")...)
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nbidentityd/nbidentityd/internal/netfence/plan"
 )
 
 // bridge makes one, with these beginnings of addresses, and a namespace behind it.
@@ -91,7 +93,7 @@ func TestLiveContainers(t *testing.T) {
 				l.emptyTables(flavour)
 				before := l.ruleset()
 
-				f := l.fence(flavour, Config{RedirectPort: facePort})
+				f := l.fence(flavour, plan.Config{RedirectPort: facePort})
 				l.apply(f)
 				wantPrefix(t, "container's older connection", old.ask(), "error")
 				for _, url := range []string{imds4, imds6} {
@@ -104,7 +106,7 @@ func TestLiveContainers(t *testing.T) {
 				}
 				l.remove(f)
 
-				f = l.fence(flavour, Config{RedirectPort: facePort, Containers: true})
+				f = l.fence(flavour, plan.Config{RedirectPort: facePort, Containers: true})
 				l.apply(f)
 				wantPrefix(t, "container of a bridge without a listener", c.get(0, imds4), "error")
 				serve(t, l.listen(fmt.Sprintf("172.17.0.1:%d", facePort)), "bridge")

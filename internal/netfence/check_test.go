@@ -13,6 +13,9 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/nbidentityd/nbidentityd/internal/netfence/plan"
+	"github.com/nbidentityd/nbidentityd/internal/netfence/ruleset"
 )
 
 func TestLiveHundredTimesLeavesNothing(t *testing.T) {
@@ -31,7 +34,7 @@ func TestLiveHundredTimesLeavesNothing(t *testing.T) {
 			n.emptyTables(flavour)
 			before := n.ruleset()
 			for i := range times {
-				f := n.fence(flavour, Config{RedirectPort: facePort, Containers: i%2 == 0, AllowUIDs: []uint32{uint32(2000 + i)}})
+				f := n.fence(flavour, plan.Config{RedirectPort: facePort, Containers: i%2 == 0, AllowUIDs: []uint32{uint32(2000 + i)}})
 				n.apply(f)
 				if i%25 == 0 && n.ruleset() == before {
 					t.Fatal("applying changed nothing")
@@ -51,7 +54,7 @@ func (n *namespace) emptyTables(flavour string) {
 	if flavour == "nftables" {
 		return
 	}
-	f := n.fence(flavour, fullConfig())
+	f := n.fence(flavour, fullPlan())
 	n.apply(f)
 	n.remove(f)
 }
@@ -71,8 +74,12 @@ func TestLiveRemoveWithoutFence(t *testing.T) {
 // The text for people makes the rules that Apply makes.
 func TestLiveTextIsThePlan(t *testing.T) {
 	n := newNamespace(t, "nft")
-	f := n.fence("nftables", fullConfig())
-	n.feed(f.Plan().String(), "nft", "-f", "-")
+	f := n.fence("nftables", fullPlan())
+	p, err := plan.New(fullPlan())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.feed(p.String(), "nft", "-f", "-")
 	if d := n.check(f); len(d) != 0 {
 		t.Errorf("the text made other rules: %v", d)
 	}
@@ -88,30 +95,30 @@ func TestLiveCheckFindsTampering(t *testing.T) {
 	const out = " chain ip nbidentityd out"
 	tests := []struct {
 		name, tamper string
-		kind         Kind
+		kind         ruleset.Kind
 	}{
-		{"table deleted", "nft delete table ip nbidentityd", Missing},
-		{"IPv6 table deleted", "nft delete table ip6 nbidentityd", Missing},
-		{"everything flushed", "nft flush ruleset", Missing},
-		{"chain flushed", "nft flush" + out, Missing},
-		{"chain deleted", "nft flush" + out + "; nft delete" + out, Missing},
-		{"rule deleted", "nft delete rule ip nbidentityd out handle $(nft -a list chain ip nbidentityd out | sed -n 's/.*tcp reset # handle //p' | head -1)", Missing},
-		{"rule for another uid", "nft insert rule ip nbidentityd out meta skuid 1500 accept", Foreign},
-		{"rule appended", "nft add rule ip nbidentityd natout counter", Foreign},
+		{"table deleted", "nft delete table ip nbidentityd", ruleset.Missing},
+		{"IPv6 table deleted", "nft delete table ip6 nbidentityd", ruleset.Missing},
+		{"everything flushed", "nft flush ruleset", ruleset.Missing},
+		{"chain flushed", "nft flush" + out, ruleset.Missing},
+		{"chain deleted", "nft flush" + out + "; nft delete" + out, ruleset.Missing},
+		{"rule deleted", "nft delete rule ip nbidentityd out handle $(nft -a list chain ip nbidentityd out | sed -n 's/.*tcp reset # handle //p' | head -1)", ruleset.Missing},
+		{"rule for another uid", "nft insert rule ip nbidentityd out meta skuid 1500 accept", ruleset.Foreign},
+		{"rule appended", "nft add rule ip nbidentityd natout counter", ruleset.Foreign},
 		{"other port", "h=$(nft -a list chain ip nbidentityd natout | sed -n 's/.*redirect.* # handle //p');" +
-			"nft replace rule ip nbidentityd natout handle $h ip daddr 169.254.169.254 meta l4proto tcp tcp dport 80 counter redirect to :1339", Changed},
+			"nft replace rule ip nbidentityd natout handle $h ip daddr 169.254.169.254 meta l4proto tcp tcp dport 80 counter redirect to :1339", ruleset.Changed},
 		{"other uid", "h=$(nft -a list chain ip nbidentityd out | sed -n 's/.*skuid 1501.* # handle //p');" +
-			"nft replace rule ip nbidentityd out handle $h ip daddr 169.254.169.254 meta skuid 1500 return", Changed},
+			"nft replace rule ip nbidentityd out handle $h ip daddr 169.254.169.254 meta skuid 1500 return", ruleset.Changed},
 		{"other address", "h=$(nft -a list chain ip nbidentityd out | sed -n 's/.*tcp reset # handle //p' | head -1);" +
-			"nft replace rule ip nbidentityd out handle $h ip daddr 169.254.169.253 meta l4proto tcp counter reject with tcp reset", Changed},
-		{"table made dormant", "nft add table 'ip nbidentityd { flags dormant; }'", Changed},
-		{"policy changed", "nft chain 'ip nbidentityd out { policy drop; }'", Changed},
-		{"chain replaced by one without a hook", "nft flush" + out + "; nft delete" + out + "; nft add" + out, Changed},
-		{"chain at another priority", "nft flush" + out + "; nft delete" + out + "; nft add" + out + " '{ type filter hook output priority 7; }'", Changed},
-		{"chain added", "nft add chain ip nbidentityd more", Foreign},
+			"nft replace rule ip nbidentityd out handle $h ip daddr 169.254.169.253 meta l4proto tcp counter reject with tcp reset", ruleset.Changed},
+		{"table made dormant", "nft add table 'ip nbidentityd { flags dormant; }'", ruleset.Changed},
+		{"policy changed", "nft chain 'ip nbidentityd out { policy drop; }'", ruleset.Changed},
+		{"chain replaced by one without a hook", "nft flush" + out + "; nft delete" + out + "; nft add" + out, ruleset.Changed},
+		{"chain at another priority", "nft flush" + out + "; nft delete" + out + "; nft add" + out + " '{ type filter hook output priority 7; }'", ruleset.Changed},
+		{"chain added", "nft add chain ip nbidentityd more", ruleset.Foreign},
 	}
 	n := newNamespace(t, "nft", "sh", "sed")
-	f := n.fence("nftables", fullConfig())
+	f := n.fence("nftables", fullPlan())
 	n.apply(f)
 	clean := n.run("nft", "list", "ruleset")
 	for _, test := range tests {
@@ -132,36 +139,41 @@ func TestLiveCheckFindsTampering(t *testing.T) {
 // The library reads no "dup", so by its reading this rule is ours.
 func TestLiveCheckReadsEveryExpression(t *testing.T) {
 	n := newNamespace(t)
-	f := n.fence("nftables", Config{})
+	f := n.fence("nftables", plan.Config{})
 	n.apply(f)
-	table := &nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv4}
+	table := &nftables.Table{Name: plan.TableName, Family: nftables.TableFamilyIPv4}
 	chain := &nftables.Chain{Table: table, Name: "out"}
 	n.do(func() {
-		conn, err := nftConn(t.Context())
+		conn, err := nftables.New()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		rules, err := conn.GetRules(table, chain)
 		if err != nil {
 			t.Error(err)
 			return
 		}
 		conn.FlushChain(chain)
-		for _, r := range f.plan.Tables[0].Chains[0].Rules {
-			exprs := r.exprs(IPv4)
-			if r.Verdict == Reset && r.To.IsValid() {
-				exprs = slices.Insert(exprs, 2, expr.Any(&expr.Dup{RegAddr: 1}))
+		for _, r := range rules {
+			_, byAddress := r.Exprs[0].(*expr.Payload)
+			if refusal, ok := r.Exprs[len(r.Exprs)-1].(*expr.Reject); ok && byAddress && refusal.Type == unix.NFT_REJECT_TCP_RST {
+				r.Exprs = slices.Insert(r.Exprs, 2, expr.Any(&expr.Dup{RegAddr: 1}))
 			}
-			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: exprs})
+			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: r.Exprs})
 		}
 		if err := conn.Flush(); err != nil {
 			t.Error(err)
 		}
 	})
 	got := n.check(f)
-	wantFinding(t, got, Changed)
+	wantFinding(t, got, ruleset.Changed)
 	if len(got) != 1 || !strings.Contains(got[0].Have, "dup") {
 		t.Errorf("found %v, want the one rule with dup", got)
 	}
 }
 
-func wantFinding(t *testing.T, got []Finding, kind Kind) {
+func wantFinding(t *testing.T, got []ruleset.Finding, kind ruleset.Kind) {
 	t.Helper()
 	for _, f := range got {
 		if f.Kind == kind {
@@ -174,26 +186,26 @@ func wantFinding(t *testing.T, got []Finding, kind Kind) {
 func TestLiveCheckFindsTamperingIPTables(t *testing.T) {
 	tests := []struct {
 		name, tamper string
-		kind         Kind
+		kind         ruleset.Kind
 	}{
-		{"chain flushed", "TOOL -F NBIDENTITYD-OUT", Missing},
-		{"jump deleted", "TOOL -D OUTPUT -j NBIDENTITYD-OUT", Missing},
-		{"built-in chain flushed", "TOOL -t nat -F OUTPUT", Missing},
-		{"everything flushed", "TOOL -F; TOOL -t nat -F; TOOL -X; TOOL -t nat -X", Missing},
-		{"jump narrowed", "TOOL -D OUTPUT -j NBIDENTITYD-OUT; TOOL -I OUTPUT -p udp -j NBIDENTITYD-OUT", Changed},
-		{"jump doubled", "TOOL -I OUTPUT -j NBIDENTITYD-OUT", Shadowed},
-		{"accepted before", "TOOL -I OUTPUT -d 169.254.169.254 -j ACCEPT", Shadowed},
-		{"rule deleted", "TOOL -D NBIDENTITYD-OUT 4", Missing},
-		{"rule for another uid", "TOOL -I NBIDENTITYD-OUT -m owner --uid-owner 1500 -j RETURN", Foreign},
-		{"inverted", "TOOL -R NBIDENTITYD-OUT 2 -d 169.254.169.254 -m owner ! --uid-owner 1501 -j RETURN", Changed},
-		{"other port", "TOOL -t nat -R NBIDENTITYD-NATOUT 4 -d 169.254.169.254 -p tcp --dport 80 -j REDIRECT --to-ports 1339", Changed},
-		{"chain added", "TOOL -N NBIDENTITYD-MORE", Foreign},
+		{"chain flushed", "TOOL -F NBIDENTITYD-OUT", ruleset.Missing},
+		{"jump deleted", "TOOL -D OUTPUT -j NBIDENTITYD-OUT", ruleset.Missing},
+		{"built-in chain flushed", "TOOL -t nat -F OUTPUT", ruleset.Missing},
+		{"everything flushed", "TOOL -F; TOOL -t nat -F; TOOL -X; TOOL -t nat -X", ruleset.Missing},
+		{"jump narrowed", "TOOL -D OUTPUT -j NBIDENTITYD-OUT; TOOL -I OUTPUT -p udp -j NBIDENTITYD-OUT", ruleset.Changed},
+		{"jump doubled", "TOOL -I OUTPUT -j NBIDENTITYD-OUT", ruleset.Shadowed},
+		{"accepted before", "TOOL -I OUTPUT -d 169.254.169.254 -j ACCEPT", ruleset.Shadowed},
+		{"rule deleted", "TOOL -D NBIDENTITYD-OUT 4", ruleset.Missing},
+		{"rule for another uid", "TOOL -I NBIDENTITYD-OUT -m owner --uid-owner 1500 -j RETURN", ruleset.Foreign},
+		{"inverted", "TOOL -R NBIDENTITYD-OUT 2 -d 169.254.169.254 -m owner ! --uid-owner 1501 -j RETURN", ruleset.Changed},
+		{"other port", "TOOL -t nat -R NBIDENTITYD-NATOUT 4 -d 169.254.169.254 -p tcp --dport 80 -j REDIRECT --to-ports 1339", ruleset.Changed},
+		{"chain added", "TOOL -N NBIDENTITYD-MORE", ruleset.Foreign},
 	}
 	for _, flavour := range flavours[1:] {
 		t.Run(flavour, func(t *testing.T) {
 			n := newNamespace(t, "sh", flavour)
 			n.dockerRules(flavour)
-			f := n.fence(flavour, fullConfig())
+			f := n.fence(flavour, fullPlan())
 			n.apply(f)
 			for _, test := range tests {
 				t.Run(test.name, func(t *testing.T) {
@@ -212,7 +224,7 @@ func TestLiveCheckFindsTamperingIPTables(t *testing.T) {
 func TestLiveApplyKeepsCounters(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, flavour string) {
 		l := newLab(t)
-		f := l.fence(flavour, Config{})
+		f := l.fence(flavour, plan.Config{})
 		l.apply(f)
 		l.get(notebookUID, imds4)
 		before := l.counters(f)
@@ -229,23 +241,23 @@ func TestLiveApplyKeepsCounters(t *testing.T) {
 func TestLiveAnotherProcess(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, flavour string) {
 		n := newNamespace(t)
-		first := n.fence(flavour, fullConfig())
+		first := n.fence(flavour, fullPlan())
 		n.apply(first)
 
-		same, err := New(fullConfig()) // chooses by itself
+		same, err := New(Config{Plan: fullPlan()}) // chooses by itself
 		if err != nil {
 			t.Fatal(err)
 		}
 		if d := n.check(same); len(d) != 0 || !same.Status().Intact() {
 			t.Errorf("with the same settings: %v, %+v", d, same.Status())
 		}
-		other := fullConfig()
+		other := fullPlan()
 		other.RedirectPort = 4444
-		f, err := New(other)
+		f, err := New(Config{Plan: other})
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantFinding(t, n.check(f), Changed)
+		wantFinding(t, n.check(f), ruleset.Changed)
 		if f.Status().Intact() {
 			t.Error("other settings, and yet intact")
 		}
@@ -255,12 +267,12 @@ func TestLiveAnotherProcess(t *testing.T) {
 			t.Errorf("chose %s", f.Status().Backend)
 		}
 		if flavour != "nftables" {
-			if s := n.run(flavour + "-save"); strings.Contains(s, ownChains) {
+			if s := n.run(flavour + "-save"); strings.Contains(s, "NBIDENTITYD-") {
 				t.Errorf("two fences stand; %s has:\n%s", flavour, s)
 			}
 		}
 		n.remove(f)
-		wantFinding(t, n.check(first), Missing)
+		wantFinding(t, n.check(first), ruleset.Missing)
 	})
 }
 
@@ -269,7 +281,7 @@ func TestLiveConcurrentApply(t *testing.T) {
 		n := newNamespace(t)
 		var fences []*Fence
 		for range 4 { // as four processes have them
-			fences = append(fences, n.fence(flavour, fullConfig()))
+			fences = append(fences, n.fence(flavour, fullPlan()))
 		}
 		n.apply(fences[0])
 		var wg sync.WaitGroup
@@ -283,9 +295,9 @@ func TestLiveConcurrentApply(t *testing.T) {
 						for i := range 10 {
 							var err error
 							if worker == 1 && i%2 == 0 {
-								err = b.remove(context.Background())
+								err = b.Remove(context.Background())
 							} else {
-								err = b.apply(context.Background(), f.candidates[0].plan)
+								err = b.Apply(context.Background(), f.candidates[0].plan)
 							}
 							if err != nil {
 								mu.Lock()
@@ -311,7 +323,7 @@ func TestLiveConcurrentApply(t *testing.T) {
 // One Fence, many callers: nothing for the race detector to find.
 func TestLiveOneFenceManyCallers(t *testing.T) {
 	n := newNamespace(t)
-	f := n.fence("nftables", fullConfig())
+	f := n.fence("nftables", fullPlan())
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
@@ -340,7 +352,7 @@ func TestLiveOneFenceManyCallers(t *testing.T) {
 func TestMissingCapability(t *testing.T) {
 	for _, backend := range []Backend{BackendNFTables, BackendIPTables, ""} {
 		if os.Getuid() != 0 {
-			f, err := New(Config{UID: daemonUID, Backend: backend})
+			f, err := New(Config{Plan: plan.Config{UID: daemonUID}, Backend: backend})
 			if err != nil {
 				continue // no iptables here
 			}
@@ -372,7 +384,7 @@ func TestLiveOneCapability(t *testing.T) {
 func TestApplyEndsWithItsContext(t *testing.T) {
 	for _, flavour := range flavours {
 		n := &namespace{t: t}
-		f := n.fence(flavour, Config{})
+		f := n.fence(flavour, plan.Config{})
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := f.Apply(ctx); err == nil {

@@ -33,6 +33,10 @@
 //
 // # How it stands
 //
+// Package plan says which rules; packages nft and iptables each keep a plan in
+// the kernel and read back what stands there; package ruleset compares. This one
+// chooses among them, repairs and keeps.
+//
 // Over netlink the rules are tables "nbidentityd" of the families ip and ip6,
 // written in one transaction. That needs CAP_NET_ADMIN and no program. A
 // kernel before 4.18 cannot have address translation by nf_tables and by

@@ -2,13 +2,12 @@ package netfence
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"os"
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
+
+	"github.com/nbidentityd/nbidentityd/internal/netfence/nft"
+	"github.com/nbidentityd/nbidentityd/internal/netfence/ruleset"
 )
 
 const (
@@ -40,7 +39,7 @@ const (
 // fenced. Connections made in between are cut at their next packet.
 func (f *Fence) Run(ctx context.Context) error {
 	changed := make(chan struct{}, 1)
-	stop, err := watchRules(changed)
+	stop, err := nft.Watch(changed)
 	if err != nil {
 		f.log.Warn("changes of the packet rules are seen by polling only", zap.Error(err))
 	} else {
@@ -51,7 +50,7 @@ func (f *Fence) Run(ctx context.Context) error {
 }
 
 // repair puts the fence right and reports what was wrong with it.
-func (f *Fence) repair(ctx context.Context) ([]Finding, error) {
+func (f *Fence) repair(ctx context.Context) ([]ruleset.Finding, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	findings, err := f.applyLocked(ctx)
@@ -76,7 +75,7 @@ func (f *Fence) poll() time.Duration {
 // keep calls repair at once, on every change and on every poll, as often as
 // the pauses allow. A burst of repairs is one line in the log when it begins
 // and, if there were more, one when it is over.
-func (f *Fence) keep(ctx context.Context, changed <-chan struct{}, repair func(context.Context) ([]Finding, error)) {
+func (f *Fence) keep(ctx context.Context, changed <-chan struct{}, repair func(context.Context) ([]ruleset.Finding, error)) {
 	pause := leastPause
 	var burst int
 	var lastRepair time.Time
@@ -139,38 +138,4 @@ func wait(ctx context.Context, timer *time.Timer, d time.Duration, changed <-cha
 	case <-timer.C:
 	}
 	return true
-}
-
-// watchRules sends on changed, which has room for one, whenever nf_tables
-// change in this network namespace. What changed is not read: the next look
-// compares everything anyway.
-func watchRules(changed chan<- struct{}) (stop func(), err error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
-	if err != nil {
-		return nil, fmt.Errorf("watching packet rules: %w", err)
-	}
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)}); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("watching packet rules: %w", permitted(err))
-	}
-	socket := os.NewFile(uintptr(fd), "nf_tables events")
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		buf := make([]byte, 16<<10)
-		for {
-			// A full queue (ENOBUFS) lost events, so there were some.
-			if _, err := socket.Read(buf); err != nil && !errors.Is(err, unix.ENOBUFS) {
-				return
-			}
-			select {
-			case changed <- struct{}{}:
-			default:
-			}
-		}
-	}()
-	return func() {
-		socket.Close()
-		<-done
-	}, nil
 }

@@ -13,11 +13,14 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/nbidentityd/nbidentityd/internal/netfence/plan"
+	"github.com/nbidentityd/nbidentityd/internal/netfence/ruleset"
 )
 
 // disturbed runs keep for a length of simulated time; look stands for the
 // look at the rules, changes for the kernel's announcements.
-func disturbed(t *testing.T, length time.Duration, changes func(chan<- struct{}), look func() ([]Finding, error)) (looks int, log []string) {
+func disturbed(t *testing.T, length time.Duration, changes func(chan<- struct{}), look func() ([]ruleset.Finding, error)) (looks int, log []string) {
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zapcore.DebugLevel)
 		f := &Fence{log: zap.New(core)}
@@ -27,7 +30,7 @@ func disturbed(t *testing.T, length time.Duration, changes func(chan<- struct{})
 		if changes != nil {
 			go changes(changed)
 		}
-		f.keep(ctx, changed, func(context.Context) ([]Finding, error) {
+		f.keep(ctx, changed, func(context.Context) ([]ruleset.Finding, error) {
 			looks++
 			return look()
 		})
@@ -38,10 +41,10 @@ func disturbed(t *testing.T, length time.Duration, changes func(chan<- struct{})
 	return looks, log
 }
 
-var gone = []Finding{{Kind: Missing, Where: "table", Want: "rules"}}
+var gone = []ruleset.Finding{{Kind: ruleset.Missing, Where: "table", Want: "rules"}}
 
 func TestKeepPolls(t *testing.T) {
-	looks, log := disturbed(t, 10*time.Minute, nil, func() ([]Finding, error) { return nil, nil })
+	looks, log := disturbed(t, 10*time.Minute, nil, func() ([]ruleset.Finding, error) { return nil, nil })
 	if looks < 10 || looks > 11 || len(log) != 0 {
 		t.Errorf("ten quiet minutes took %d looks and logged %q, want one each and nothing", looks, log)
 	}
@@ -54,7 +57,7 @@ func TestKeepRepairsAtOnceAndSaysItOnce(t *testing.T) {
 	_, log := disturbed(t, time.Minute, func(changed chan<- struct{}) {
 		time.Sleep(5 * time.Second)
 		changed <- struct{}{}
-	}, func() ([]Finding, error) {
+	}, func() ([]ruleset.Finding, error) {
 		if start.IsZero() {
 			start = time.Now()
 		}
@@ -82,7 +85,7 @@ func TestKeepIsBoundedAgainstARival(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	looks, log := disturbed(t, 5*time.Minute, flood, func() ([]Finding, error) { return gone, nil })
+	looks, log := disturbed(t, 5*time.Minute, flood, func() ([]ruleset.Finding, error) { return gone, nil })
 	if looks > 300_000/500+50 {
 		t.Errorf("%d looks in five minutes", looks)
 	}
@@ -91,7 +94,7 @@ func TestKeepIsBoundedAgainstARival(t *testing.T) {
 	}
 
 	// The same flood by somebody who never touches ours costs looks, no lines.
-	looks, log = disturbed(t, 5*time.Minute, flood, func() ([]Finding, error) { return nil, nil })
+	looks, log = disturbed(t, 5*time.Minute, flood, func() ([]ruleset.Finding, error) { return nil, nil })
 	if looks > 300_000/20+60 || len(log) != 0 {
 		t.Errorf("foreign changes took %d looks and logged %q", looks, log)
 	}
@@ -99,7 +102,7 @@ func TestKeepIsBoundedAgainstARival(t *testing.T) {
 
 func TestKeepSaysAFailureOnce(t *testing.T) {
 	n := 0
-	looks, log := disturbed(t, 10*time.Minute, nil, func() ([]Finding, error) {
+	looks, log := disturbed(t, 10*time.Minute, nil, func() ([]ruleset.Finding, error) {
 		if n++; n < 20 {
 			return nil, errors.New("no")
 		}
@@ -118,7 +121,7 @@ func TestKeepSumsUpABurst(t *testing.T) {
 			changed <- struct{}{}
 			time.Sleep(time.Second)
 		}
-	}, func() ([]Finding, error) {
+	}, func() ([]ruleset.Finding, error) {
 		if n++; n < 5 {
 			return gone, nil
 		}
@@ -157,7 +160,8 @@ func TestLiveFlushIsRepaired(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, flavour string) {
 		l := newLab(t, flush[flavour][0])
 		core, logs := observer.New(zapcore.InfoLevel)
-		f := l.fence(flavour, Config{RedirectPort: facePort, Log: zap.New(core)})
+		f := l.fence(flavour, plan.Config{RedirectPort: facePort})
+		f.log = zap.New(core)
 		l.apply(f)
 		l.watched(f)
 		rounds := 10
@@ -191,7 +195,7 @@ func TestLiveFlushIsRepaired(t *testing.T) {
 // outlives the repair.
 func TestLiveWindowLeavesNoConnection(t *testing.T) {
 	l := newLab(t, "nft")
-	f := l.fence("nftables", Config{RedirectPort: facePort})
+	f := l.fence("nftables", plan.Config{RedirectPort: facePort})
 	l.apply(f)
 	l.watched(f)
 	var through int

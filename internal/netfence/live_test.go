@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nbidentityd/nbidentityd/internal/netfence/plan"
+	"github.com/nbidentityd/nbidentityd/internal/netfence/ruleset"
 )
 
 func eachFlavour(t *testing.T, f func(t *testing.T, flavour string)) {
@@ -26,7 +29,7 @@ func wantPrefix(t *testing.T, what, got, prefix string) {
 func TestLiveRedirect(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, flavour string) {
 		l := newLab(t)
-		f := l.fence(flavour, Config{AllowUIDs: []uint32{agentUID}, RedirectPort: facePort})
+		f := l.fence(flavour, plan.Config{AllowUIDs: []uint32{agentUID}, RedirectPort: facePort})
 		l.apply(f)
 		for _, uid := range []uint32{0, daemonUID, agentUID} {
 			wantPrefix(t, "allowed uid, IPv4", l.get(uid, imds4), "real peer=10.9.0.2 meant=-")
@@ -47,7 +50,7 @@ func TestLiveRedirect(t *testing.T) {
 func TestLiveRefuse(t *testing.T) {
 	eachFlavour(t, func(t *testing.T, flavour string) {
 		l := newLab(t)
-		f := l.fence(flavour, Config{FenceRoot: true})
+		f := l.fence(flavour, plan.Config{FenceRoot: true})
 		l.apply(f)
 		wantPrefix(t, "the daemon", l.get(daemonUID, imds4), "real")
 		for _, uid := range []uint32{0, notebookUID} {
@@ -79,7 +82,7 @@ func TestLiveOlderConnectionsAreCut(t *testing.T) {
 				user, daemon := l.converse(notebookUID, "keepalive", url), l.converse(daemonUID, "keepalive", url)
 				wantPrefix(t, "user before", user.ask(), "real")
 				wantPrefix(t, "daemon before", daemon.ask(), "real")
-				f := l.fence(flavour, Config{RedirectPort: port})
+				f := l.fence(flavour, plan.Config{RedirectPort: port})
 				l.apply(f)
 				start := time.Now()
 				// The client notices the reset and may connect again.
@@ -98,7 +101,7 @@ func TestLiveOlderConnectionsAreCut(t *testing.T) {
 
 func TestLiveNamespaceRoot(t *testing.T) {
 	l := newLab(t, "unshare", "curl")
-	l.apply(l.fence("nftables", Config{RedirectPort: facePort}))
+	l.apply(l.fence("nftables", plan.Config{RedirectPort: facePort}))
 	var out string
 	l.do(func() {
 		cmd := exec.Command("unshare", "-Ur", "sh", "-c", "id -u; exec curl -sS -m 3 "+imds4)
@@ -121,7 +124,7 @@ func TestLiveMultipathTCP(t *testing.T) {
 		if got := old.ask(); strings.HasPrefix(got, "error") {
 			t.Skipf("needs multipath TCP in the kernel: %s", got)
 		}
-		l.apply(l.fence(flavour, Config{RedirectPort: facePort}))
+		l.apply(l.fence(flavour, plan.Config{RedirectPort: facePort}))
 		wantPrefix(t, "opened before the fence", old.ask(), "error")
 		wantPrefix(t, "opened after", l.converse(notebookUID, "mptcp", "169.254.169.254:80").ask(), "face")
 		wantPrefix(t, "the daemon", l.converse(daemonUID, "mptcp", "169.254.169.254:80").ask(), "real")
@@ -140,7 +143,7 @@ func TestLiveSourceRoute(t *testing.T) {
 			l.run("sysctl", "-q", "-w", "net.ipv4.conf."+dev+".accept_source_route=1")
 		}
 		wantPrefix(t, "without the fence", l.converse(0, "lsrr", "169.254.169.254:80").ask(), "real")
-		f := l.fence(flavour, Config{FenceRoot: true, RedirectPort: facePort})
+		f := l.fence(flavour, plan.Config{FenceRoot: true, RedirectPort: facePort})
 		l.apply(f)
 		wantPrefix(t, "with the fence", l.converse(0, "lsrr", "169.254.169.254:80").ask(), "error")
 		if w := f.Status().Weaker; w != "" {
@@ -156,13 +159,13 @@ func TestLiveAllowedConnectionsEndCleanly(t *testing.T) {
 		for _, timestamps := range []string{"0", "1"} {
 			l := newLab(t, "sysctl", "ss")
 			l.run("sysctl", "-q", "-w", "net.ipv4.tcp_timestamps="+timestamps)
-			f := l.fence(flavour, Config{RedirectPort: facePort})
+			f := l.fence(flavour, plan.Config{RedirectPort: facePort})
 			l.apply(f)
 			for _, addr := range []string{"169.254.169.254:80", "[fd00:ec2::254]:80"} {
 				wantPrefix(t, "allowed", l.ask(daemonUID, "many", addr), "done")
 			}
 			time.Sleep(50 * time.Millisecond)
-			if c := l.counters(f); c != (Counters{}) {
+			if c := l.counters(f); c != (ruleset.Counters{}) {
 				t.Errorf("timestamps %s: an allowed user's connections were counted: %+v", timestamps, c)
 			}
 			if left := l.imds.run("ss", "-Htan", "state", "last-ack", "state", "fin-wait-1", "state", "closing"); left != "" {

@@ -21,6 +21,11 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nbidentityd/nbidentityd/internal/netfence/iptables"
+	"github.com/nbidentityd/nbidentityd/internal/netfence/nft"
+	"github.com/nbidentityd/nbidentityd/internal/netfence/plan"
+	"github.com/nbidentityd/nbidentityd/internal/netfence/ruleset"
 )
 
 const (
@@ -336,7 +341,7 @@ func client(mode string, args []string) int {
 		}
 		fmt.Println("done")
 	case "apply":
-		f, err := New(Config{UID: daemonUID, Backend: Backend(args[0])})
+		f, err := New(Config{Plan: plan.Config{UID: daemonUID}, Backend: Backend(args[0])})
 		if err == nil {
 			err = f.Apply(context.Background())
 		}
@@ -347,19 +352,19 @@ func client(mode string, args []string) int {
 		}
 		fmt.Printf("%t %v\n", errors.Is(err, ErrNotPermitted), err)
 	case "capable":
-		f, err := New(fullConfig())
+		f, err := New(Config{Plan: fullPlan()})
 		if err != nil {
 			fmt.Println(err)
 			return 1
 		}
 		ctx := context.Background()
-		stop, err1 := watchRules(make(chan struct{}, 1))
+		stop, err1 := nft.Watch(make(chan struct{}, 1))
 		err2 := f.Apply(ctx)
 		findings, err3 := f.Check(ctx)
 		if len(findings) > 0 {
 			err3 = errors.New(findings[0].String())
 		}
-		fmt.Println(errors.Join(err1, err2, err3, nft{}.remove(ctx)))
+		fmt.Println(errors.Join(err1, err2, err3, nft.Tables{}.Remove(ctx)))
 		if err1 == nil {
 			stop()
 		}
@@ -419,11 +424,12 @@ func rawGet(fd int) string {
 var flavours = []string{"nftables", "iptables-nft", "iptables-legacy"}
 
 // fence makes a Fence held by one flavour.
-func (n *namespace) fence(flavour string, cfg Config) *Fence {
+func (n *namespace) fence(flavour string, p plan.Config) *Fence {
 	n.t.Helper()
-	if cfg.UID == 0 {
-		cfg.UID = daemonUID
+	if p.UID == 0 {
+		p.UID = daemonUID
 	}
+	cfg := Config{Plan: p}
 	if flavour == "nftables" {
 		cfg.Backend = BackendNFTables
 	} else {
@@ -435,7 +441,7 @@ func (n *namespace) fence(flavour string, cfg Config) *Fence {
 	}
 	if flavour != "nftables" {
 		f.candidates = slices.DeleteFunc(f.candidates, func(c candidate) bool {
-			program := c.backend.(iptables).flavour()
+			program := c.backend.(iptables.Tools).Flavour()
 			return !strings.Contains(program, strings.TrimPrefix(flavour, "iptables-"))
 		})
 		if len(f.candidates) == 0 {
@@ -454,9 +460,9 @@ func (n *namespace) apply(f *Fence) {
 	})
 }
 
-func (n *namespace) check(f *Fence) []Finding {
+func (n *namespace) check(f *Fence) []ruleset.Finding {
 	n.t.Helper()
-	var out []Finding
+	var out []ruleset.Finding
 	n.do(func() {
 		var err error
 		if out, err = f.Check(n.t.Context()); err != nil {
@@ -466,7 +472,7 @@ func (n *namespace) check(f *Fence) []Finding {
 	return out
 }
 
-func (n *namespace) counters(f *Fence) Counters {
+func (n *namespace) counters(f *Fence) ruleset.Counters {
 	n.t.Helper()
 	n.check(f)
 	return f.Status().Counters

@@ -4,85 +4,49 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/nbidentityd/nbidentityd/internal/netfence/iptables"
+	"github.com/nbidentityd/nbidentityd/internal/netfence/nft"
+	"github.com/nbidentityd/nbidentityd/internal/netfence/plan"
+	"github.com/nbidentityd/nbidentityd/internal/netfence/ruleset"
 )
 
 // ErrNotPermitted is the cause of every error that a missing capability
 // brings about.
-var ErrNotPermitted = errors.New("packet rules need CAP_NET_ADMIN in this network namespace")
+var ErrNotPermitted = ruleset.ErrNotPermitted
 
 // Backend names what holds the rules.
 type Backend string
 
 const (
-	BackendNFTables Backend = "nftables"
-	BackendIPTables Backend = "iptables"
+	BackendNFTables Backend = nft.Name
+	BackendIPTables Backend = iptables.Name
 )
 
-// Config says whom the fence lets through and what becomes of the others.
+// Config says what fence to keep, and how.
 type Config struct {
-	// UID is the daemon's own; it always reaches the metadata service.
-	UID uint32
-	// AllowUIDs reach it too.
-	AllowUIDs []uint32
-	// FenceRoot keeps out uid 0, which otherwise passes: agents of the
-	// platform run as root.
-	FenceRoot bool
-
-	// RedirectPort is where our own metadata service listens, on 127.0.0.1 and
-	// [::1]. 0 refuses connections instead.
-	RedirectPort uint16
-	// Containers are led to RedirectPort of their bridge's own address on this
-	// host (say 172.17.0.1): a bridge that comes later needs a listener, and no
-	// other rule. Otherwise, or without a RedirectPort, they are refused.
-	Containers bool
-
-	// Metadata holds the addresses to fence; empty means DefaultMetadata.
-	Metadata []netip.Addr
-
+	Plan plan.Config
 	// Backend is forced when set; "" chooses (see the package comment).
 	Backend Backend
-
-	Log *zap.Logger
-}
-
-// Counters holds how many packets met the fence since its rules were last
-// written; a repair starts them at zero. A redirected connection counts once,
-// a refused one once for each packet.
-type Counters struct {
-	Redirected, Blocked                     uint64
-	ContainersRedirected, ContainersBlocked uint64
-}
-
-func (c *Counters) add(t Tally, packets uint64) {
-	switch t {
-	case Redirected:
-		c.Redirected += packets
-	case Blocked:
-		c.Blocked += packets
-	case ContainersRedirected:
-		c.ContainersRedirected += packets
-	case ContainersBlocked:
-		c.ContainersBlocked += packets
-	}
+	Log     *zap.Logger
 }
 
 // Status is what the last look at the rules found.
 type Status struct {
-	Backend  Backend   // "" before Apply or Check found one
-	Checked  time.Time // zero before the first look
-	Findings []Finding // empty when the fence stood as planned, or was repaired
-	Err      error     // why the rules could not be read or written
-	Repairs  uint64    // by Run, since New
-	Repaired time.Time // zero before the first repair
-	Weaker   string    // "" or what this kernel could not be given
-	Counters Counters  // as they stood then
+	Backend  Backend           // "" before Apply or Check found one
+	Checked  time.Time         // zero before the first look
+	Findings []ruleset.Finding // empty when the fence stood as planned, or was repaired
+	Err      error             // why the rules could not be read or written
+	Repairs  uint64            // by Run, since New
+	Repaired time.Time         // zero before the first repair
+	Weaker   string            // "" or what this kernel could not be given
+	Counters ruleset.Counters  // as they stood then
 }
 
 // Intact reports whether the fence stood at the last look.
@@ -92,24 +56,23 @@ func (s Status) Intact() bool {
 
 // backend keeps rules in the kernel: over netlink, or by the iptables tools.
 type backend interface {
-	name() Backend
-	apply(ctx context.Context, p Plan) error
-	remove(ctx context.Context) error
-	planned(p Plan) []section
-	live(ctx context.Context) ([]section, error)
+	Name() string
+	Apply(ctx context.Context, p plan.Plan) error
+	Remove(ctx context.Context) error
+	Planned(p plan.Plan) []ruleset.Section
+	Live(ctx context.Context) ([]ruleset.Section, error)
 }
 
 // candidate is a way to put up the fence, with the plan as far as it goes.
 type candidate struct {
 	backend
-	plan   Plan
+	plan   plan.Plan
 	weaker string
 }
 
 // Fence is one plan and the kernel's rules for it. Its methods may be called
 // concurrently, and by several processes.
 type Fence struct {
-	plan       Plan
 	log        *zap.Logger
 	candidates []candidate
 
@@ -118,22 +81,28 @@ type Fence struct {
 	status Status
 }
 
-// New changes nothing yet. Its errors are those of NewPlan, or say that no
-// way to set packet rules exists here.
+// New changes nothing yet. Its errors are the faults of cfg, or say that no way
+// to set packet rules exists here.
 func New(cfg Config) (*Fence, error) {
-	plan, err := NewPlan(cfg)
-	if err != nil {
+	var fault error
+	switch cfg.Backend {
+	case "", BackendNFTables, BackendIPTables:
+	default:
+		fault = fmt.Errorf("fence: backend %q: want %q, %q or nothing", cfg.Backend, BackendNFTables, BackendIPTables)
+	}
+	p, err := plan.New(cfg.Plan)
+	if err := errors.Join(err, fault); err != nil {
 		return nil, err
 	}
 	log := cfg.Log
 	if log == nil {
 		log = zap.NewNop()
 	}
-	f := &Fence{plan: plan, log: log.Named("netfence")}
+	f := &Fence{log: log.Named("netfence")}
 	if _, err := os.Stat("/proc/thread-self/net/if_inet6"); errors.Is(err, os.ErrNotExist) {
-		plan = plan.family(IPv4)
+		p = p.Of(plan.IPv4)
 	}
-	f.candidates = candidates(plan, cfg.Backend, kernelRelease(), findIPTables())
+	f.candidates = candidates(p, cfg.Backend, kernelRelease(), installedTools())
 	if len(f.candidates) == 0 {
 		return nil, fmt.Errorf("fence: backend %s: its programs are not installed", cfg.Backend)
 	}
@@ -141,17 +110,17 @@ func New(cfg Config) (*Fence, error) {
 }
 
 // candidates lists the ways to put up p, best first.
-func candidates(p Plan, forced Backend, kernel release, tools []iptables) []candidate {
-	overNetlink := candidate{backend: nft{}, plan: p}
-	rejectOnly := candidate{backend: nft{}, weaker: "connections are refused, not redirected",
-		plan: p.without(func(c Chain, _ Rule) bool { return c.Type == "nat" })}
+func candidates(p plan.Plan, forced Backend, kernel release, tools []backend) []candidate {
+	overNetlink := candidate{backend: nft.Tables{}, plan: p}
+	rejectOnly := candidate{backend: nft.Tables{}, weaker: "connections are refused, not redirected",
+		plan: p.Without(func(c plan.Chain, _ plan.Rule) bool { return c.Type == "nat" })}
 	var byTools []candidate
 	for _, t := range tools {
 		byTools = append(byTools, candidate{backend: t, plan: p})
 	}
 	for _, t := range tools {
 		byTools = append(byTools, candidate{backend: t, weaker: "source-routed packets pass",
-			plan: p.without(func(_ Chain, r Rule) bool { return r.Options })})
+			plan: p.Without(func(_ plan.Chain, r plan.Rule) bool { return r.Options })})
 	}
 	switch {
 	case forced == BackendNFTables:
@@ -165,9 +134,6 @@ func candidates(p Plan, forced Backend, kernel release, tools []iptables) []cand
 	}
 }
 
-// Plan returns what the fence shall be.
-func (f *Fence) Plan() Plan { return f.plan }
-
 // Apply makes the kernel's rules those of the plan. When they already are, it
 // writes nothing and the counters go on.
 func (f *Fence) Apply(ctx context.Context) error {
@@ -178,7 +144,7 @@ func (f *Fence) Apply(ctx context.Context) error {
 }
 
 // applyLocked reports what it found before it wrote.
-func (f *Fence) applyLocked(ctx context.Context) ([]Finding, error) {
+func (f *Fence) applyLocked(ctx context.Context) ([]ruleset.Finding, error) {
 	findings, err := f.checkLocked(ctx)
 	if err == nil && len(findings) == 0 || errors.Is(err, ErrNotPermitted) {
 		return findings, err
@@ -190,8 +156,8 @@ func (f *Fence) applyLocked(ctx context.Context) ([]Finding, error) {
 	var errs []error
 	for i := range ways {
 		c := &ways[i]
-		if err := c.apply(ctx, c.plan); err != nil {
-			errs = append(errs, fmt.Errorf("fence: writing %s rules: %w", c.name(), err))
+		if err := c.Apply(ctx, c.plan); err != nil {
+			errs = append(errs, fmt.Errorf("fence: writing %s rules: %w", c.Name(), err))
 			if errors.Is(err, ErrNotPermitted) || ctx.Err() != nil {
 				break
 			}
@@ -199,7 +165,7 @@ func (f *Fence) applyLocked(ctx context.Context) ([]Finding, error) {
 		}
 		left, err := f.lookLocked(ctx, c)
 		if err == nil && len(left) > 0 {
-			err = fmt.Errorf("fence: %s rules were written and are not there: %s", c.name(), left[0])
+			err = fmt.Errorf("fence: %s rules were written and are not there: %s", c.Name(), left[0])
 		}
 		f.noteLocked(c, left, err)
 		if err == nil && !settled {
@@ -219,21 +185,21 @@ func (f *Fence) dropOthersLocked(ctx context.Context) {
 		if b == f.active.backend {
 			continue
 		}
-		if err := b.remove(ctx); err != nil {
-			f.log.Debug("rules of another backend cannot be looked for", zap.String("backend", string(b.name())), zap.Error(err))
+		if err := b.Remove(ctx); err != nil {
+			f.log.Debug("rules of another backend cannot be looked for", zap.String("backend", b.Name()), zap.Error(err))
 		}
 	}
 }
 
 // Check compares the kernel's rules with the plan and writes nothing. No
 // finding and no error means that the fence stands.
-func (f *Fence) Check(ctx context.Context) ([]Finding, error) {
+func (f *Fence) Check(ctx context.Context) ([]ruleset.Finding, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.checkLocked(ctx)
 }
 
-func (f *Fence) checkLocked(ctx context.Context) ([]Finding, error) {
+func (f *Fence) checkLocked(ctx context.Context) ([]ruleset.Finding, error) {
 	if f.active != nil {
 		findings, err := f.lookLocked(ctx, f.active)
 		f.noteLocked(f.active, findings, err)
@@ -242,13 +208,13 @@ func (f *Fence) checkLocked(ctx context.Context) ([]Finding, error) {
 	// Another process may have put up the fence: find the way that it took. A
 	// way that we cannot even look at is not one that we took.
 	var standing, readable *candidate
-	var findings []Finding
+	var findings []ruleset.Finding
 	var errs []error
 	for i := range f.candidates {
 		c := &f.candidates[i]
-		live, err := c.live(ctx)
+		live, err := c.Live(ctx)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("fence: reading %s rules: %w", c.name(), err))
+			errs = append(errs, fmt.Errorf("fence: reading %s rules: %w", c.Name(), err))
 			continue
 		}
 		if readable == nil {
@@ -257,9 +223,9 @@ func (f *Fence) checkLocked(ctx context.Context) ([]Finding, error) {
 		if len(live) == 0 {
 			continue
 		}
-		planned := c.planned(c.plan)
-		if d := drift(planned, live); standing == nil || len(d) < len(findings) {
-			standing, findings, f.status.Counters = c, d, tally(planned, live)
+		planned := c.Planned(c.plan)
+		if d := ruleset.Drift(planned, live); standing == nil || len(d) < len(findings) {
+			standing, findings, f.status.Counters = c, d, ruleset.Tally(planned, live)
 		}
 	}
 	if readable == nil {
@@ -268,31 +234,31 @@ func (f *Fence) checkLocked(ctx context.Context) ([]Finding, error) {
 		return nil, err
 	}
 	if standing == nil {
-		findings = drift(readable.planned(readable.plan), nil)
+		findings = ruleset.Drift(readable.Planned(readable.plan), nil)
 	}
 	f.noteLocked(standing, findings, nil)
 	return findings, nil
 }
 
-func (f *Fence) lookLocked(ctx context.Context, c *candidate) ([]Finding, error) {
-	live, err := c.live(ctx)
+func (f *Fence) lookLocked(ctx context.Context, c *candidate) ([]ruleset.Finding, error) {
+	live, err := c.Live(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("fence: reading %s rules: %w", c.name(), err)
+		return nil, fmt.Errorf("fence: reading %s rules: %w", c.Name(), err)
 	}
-	planned := c.planned(c.plan)
-	f.status.Counters = tally(planned, live)
-	return drift(planned, live), nil
+	planned := c.Planned(c.plan)
+	f.status.Counters = ruleset.Tally(planned, live)
+	return ruleset.Drift(planned, live), nil
 }
 
 // noteLocked records a look at the rules through c, which is nil when no
 // backend holds any.
-func (f *Fence) noteLocked(c *candidate, findings []Finding, err error) {
+func (f *Fence) noteLocked(c *candidate, findings []ruleset.Finding, err error) {
 	f.status.Checked, f.status.Findings, f.status.Err = time.Now(), findings, err
 	if c == nil {
 		f.status.Backend, f.status.Weaker = "", ""
 		return
 	}
-	f.status.Backend, f.status.Weaker = c.name(), c.weaker
+	f.status.Backend, f.status.Weaker = Backend(c.Name()), c.weaker
 	if err == nil && len(findings) == 0 {
 		f.active = c
 	}
@@ -319,16 +285,18 @@ func (f *Fence) Remove(ctx context.Context) error {
 func Remove(ctx context.Context) error {
 	var errs []error
 	for _, b := range everyBackend() {
-		if err := b.remove(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("fence: removing %s rules: %w", b.name(), err))
+		if err := b.Remove(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("fence: removing %s rules: %w", b.Name(), err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func everyBackend() []backend {
-	all := []backend{nft{}}
-	for _, t := range findIPTables() {
+func everyBackend() []backend { return append([]backend{nft.Tables{}}, installedTools()...) }
+
+func installedTools() []backend {
+	var all []backend
+	for _, t := range iptables.Find() {
 		all = append(all, t)
 	}
 	return all

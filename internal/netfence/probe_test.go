@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/nbidentityd/nbidentityd/internal/imdsprobe"
+	"github.com/nbidentityd/nbidentityd/internal/netfence/plan"
 )
 
 // The probe sees what a process of its uid sees.
@@ -33,10 +34,10 @@ func TestLiveProbe(t *testing.T) {
 		}
 	}
 	both("no fence", imdsprobe.Reached, imdsprobe.Reached)
-	f := l.fence("nftables", Config{RedirectPort: facePort})
+	f := l.fence("nftables", plan.Config{RedirectPort: facePort})
 	l.apply(f)
 	both("redirecting", imdsprobe.Redirected, imdsprobe.Reached)
 	l.remove(f)
-	l.apply(l.fence("nftables", Config{}))
+	l.apply(l.fence("nftables", plan.Config{}))
 	both("refusing", imdsprobe.Refused, imdsprobe.Reached)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/discovery"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 	"github.com/nbidentityd/nbidentityd/internal/netfence"
+	"github.com/nbidentityd/nbidentityd/internal/netfence/plan"
 	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
 	"github.com/nbidentityd/nbidentityd/internal/reach"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
@@ -41,8 +42,7 @@ func (d *Daemon) raiseFence(ctx context.Context, group *errgroup.Group, nb ident
 		d.noFence(err.Error())
 		return
 	}
-	cfg.Log = d.Log
-	fence, err := netfence.New(cfg)
+	fence, err := netfence.New(netfence.Config{Plan: cfg, Log: d.Log})
 	if err == nil {
 		err = fence.Apply(ctx)
 	}
@@ -67,9 +67,9 @@ func (d *Daemon) raiseFence(ctx context.Context, group *errgroup.Group, nb ident
 
 // FenceConfig is the fence that a daemon of this uid raises, with its metadata
 // service on port; 0 is none.
-func FenceConfig(set settings.Settings, uid uint32, port uint16) (netfence.Config, error) {
+func FenceConfig(set settings.Settings, uid uint32, port uint16) (plan.Config, error) {
 	allow, err := uidsOf(set.Fence.AllowUsers)
-	return netfence.Config{UID: uid, AllowUIDs: allow, RedirectPort: port, Containers: set.Fence.Containers}, err
+	return plan.Config{UID: uid, AllowUIDs: allow, RedirectPort: port, Containers: set.Fence.Containers}, err
 }
 
 // Fenced reports whether the settings want a fence.
@@ -163,7 +163,7 @@ func (d *Daemon) metadataAddresses() []netip.AddrPort {
 		return []netip.AddrPort{addr}
 	}
 	var all []netip.AddrPort
-	for _, a := range netfence.DefaultMetadata() {
+	for _, a := range plan.DefaultMetadata() {
 		all = append(all, netip.AddrPortFrom(a, 80))
 	}
 	return all

@@ -8,7 +8,7 @@ import (
 
 	"github.com/nbidentityd/nbidentityd/internal/assurance"
 	"github.com/nbidentityd/nbidentityd/internal/configguard"
-	"github.com/nbidentityd/nbidentityd/internal/netfence"
+	"github.com/nbidentityd/nbidentityd/internal/netfence/ruleset"
 	"github.com/nbidentityd/nbidentityd/internal/rolecreds"
 )
 
@@ -33,7 +33,7 @@ func (d *Daemon) register(set *metrics.Set) {
 
 	// As the fence's last look found them, at most a minute ago. They begin
 	// at zero again when the rules are written anew.
-	packets := func(verdict string, count func(netfence.Counters) uint64) {
+	packets := func(verdict string, count func(ruleset.Counters) uint64) {
 		set.NewGauge(fmt.Sprintf("nbidentityd_fence_packets_total{verdict=%q}", verdict), func() float64 {
 			d.mu.Lock()
 			fence := d.fence
@@ -44,10 +44,10 @@ func (d *Daemon) register(set *metrics.Set) {
 			return float64(count(fence.Status().Counters))
 		})
 	}
-	packets("redirected", func(c netfence.Counters) uint64 { return c.Redirected })
-	packets("refused", func(c netfence.Counters) uint64 { return c.Blocked })
-	packets("container_redirected", func(c netfence.Counters) uint64 { return c.ContainersRedirected })
-	packets("container_refused", func(c netfence.Counters) uint64 { return c.ContainersBlocked })
+	packets("redirected", func(c ruleset.Counters) uint64 { return c.Redirected })
+	packets("refused", func(c ruleset.Counters) uint64 { return c.Blocked })
+	packets("container_redirected", func(c ruleset.Counters) uint64 { return c.ContainersRedirected })
+	packets("container_refused", func(c ruleset.Counters) uint64 { return c.ContainersBlocked })
 
 	for _, level := range []assurance.Level{assurance.Enforced, assurance.TamperEvident, assurance.Advisory} {
 		set.NewGauge(fmt.Sprintf("nbidentityd_assurance{level=%q}", level), func() float64 {

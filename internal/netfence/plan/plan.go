@@ -1,4 +1,6 @@
-package netfence
+// Package plan says which packet rules make the fence: data, the same for every
+// way to keep rules in the kernel.
+package plan
 
 import (
 	"errors"
@@ -22,13 +24,35 @@ func DefaultMetadata() []netip.Addr {
 	return []netip.Addr{netip.MustParseAddr("169.254.169.254"), netip.MustParseAddr("fd00:ec2::254")}
 }
 
+// Config says whom the fence lets through and what becomes of the others.
+type Config struct {
+	// UID is the daemon's own; it always reaches the metadata service.
+	UID uint32
+	// AllowUIDs reach it too.
+	AllowUIDs []uint32
+	// FenceRoot keeps out uid 0, which otherwise passes: agents of the
+	// platform run as root.
+	FenceRoot bool
+
+	// RedirectPort is where our own metadata service listens, on 127.0.0.1 and
+	// [::1]. 0 refuses connections instead.
+	RedirectPort uint16
+	// Containers are led to RedirectPort of their bridge's own address on this
+	// host (say 172.17.0.1): a bridge that comes later needs a listener, and no
+	// other rule. Otherwise, or without a RedirectPort, they are refused.
+	Containers bool
+
+	// Metadata holds the addresses to fence; empty means DefaultMetadata.
+	Metadata []netip.Addr
+}
+
 // Plan is the fence as data: what shall stand in the kernel, independent of
 // how it gets there. String renders it in the syntax of nft.
 type Plan struct {
 	Tables []Table
 }
 
-// Table holds the chains of one family. Every table is called "nbidentityd".
+// Table holds the chains of one family. Every table is called TableName.
 type Table struct {
 	Family Family
 	Chains []Chain
@@ -91,6 +115,9 @@ const (
 	ContainersBlocked    Tally = "containers_blocked"    // packets of containers refused
 )
 
+// TableName is that of every table.
+const TableName = "nbidentityd"
+
 const (
 	imdsPort = 80
 
@@ -101,8 +128,8 @@ const (
 	forwardPriority = -10
 )
 
-// NewPlan returns the fence that cfg asks for, or every fault of cfg, joined.
-func NewPlan(cfg Config) (Plan, error) {
+// New returns the fence that cfg asks for, or every fault of cfg, joined.
+func New(cfg Config) (Plan, error) {
 	if err := cfg.validate(); err != nil {
 		return Plan{}, err
 	}
@@ -155,11 +182,6 @@ func (c Config) validate() error {
 		if !a.IsValid() || a.Is4In6() || a.Zone() != "" || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() {
 			errs = append(errs, fmt.Errorf("fence: metadata address %s: want a plain IPv4 or IPv6 unicast address", a))
 		}
-	}
-	switch c.Backend {
-	case "", BackendNFTables, BackendIPTables:
-	default:
-		errs = append(errs, fmt.Errorf("fence: backend %q: want %q, %q or nothing", c.Backend, BackendNFTables, BackendIPTables))
 	}
 	return errors.Join(errs...)
 }
@@ -243,9 +265,9 @@ func passes(to netip.Addr, allowed []uint32) []Rule {
 	return rules
 }
 
-// without returns p less the rules that drop reports true for, and less the
+// Without returns p less the rules that drop reports true for, and less the
 // chains that this leaves empty.
-func (p Plan) without(drop func(Chain, Rule) bool) Plan {
+func (p Plan) Without(drop func(Chain, Rule) bool) Plan {
 	var out Plan
 	for _, t := range p.Tables {
 		kept := Table{Family: t.Family}
@@ -260,7 +282,7 @@ func (p Plan) without(drop func(Chain, Rule) bool) Plan {
 	return out
 }
 
-// family returns the part of p for one family.
-func (p Plan) family(f Family) Plan {
+// Of returns the part of p for one family.
+func (p Plan) Of(f Family) Plan {
 	return Plan{Tables: slices.DeleteFunc(slices.Clone(p.Tables), func(t Table) bool { return t.Family != f })}
 }

@@ -1,4 +1,4 @@
-package netfence
+package plan
 
 import (
 	"fmt"
@@ -10,14 +10,14 @@ import (
 func (p Plan) String() string {
 	var b strings.Builder
 	for _, t := range p.Tables {
-		fmt.Fprintf(&b, "table %s %s {\n", t.Family, tableName)
+		fmt.Fprintf(&b, "table %s %s {\n", t.Family, TableName)
 		for i, c := range t.Chains {
 			if i > 0 {
 				b.WriteString("\n")
 			}
-			fmt.Fprintf(&b, "\tchain %s {\n\t\t%s;\n", c.Name, c.head("; "))
+			fmt.Fprintf(&b, "\tchain %s {\n\t\t%s;\n", c.Name, c.Head("; "))
 			for _, r := range c.Rules {
-				fmt.Fprintf(&b, "\t\t%s\n", r.text(t.Family))
+				fmt.Fprintf(&b, "\t\t%s\n", r.Text(t.Family))
 			}
 			b.WriteString("\t}\n")
 		}
@@ -26,15 +26,18 @@ func (p Plan) String() string {
 	return b.String()
 }
 
-func (c Chain) head(sep string) string {
-	return chainHead(c.Type, c.Hook, c.Priority, "accept", sep)
+// Head is what the chain is besides its rules, in the words of nft.
+func (c Chain) Head(sep string) string {
+	return ChainHead(c.Type, c.Hook, c.Priority, "accept", sep)
 }
 
-func chainHead(typ, hook string, priority int, policy, sep string) string {
+// ChainHead is Chain.Head for a chain that need not be ours.
+func ChainHead(typ, hook string, priority int, policy, sep string) string {
 	return fmt.Sprintf("type %s hook %s priority %d%spolicy %s", typ, hook, priority, sep, policy)
 }
 
-func (r Rule) text(f Family) string {
+// Text renders the rule in the syntax of nft.
+func (r Rule) Text(f Family) string {
 	var w []string
 	if r.To.IsValid() {
 		w = append(w, fmt.Sprintf("%s daddr %s", f, r.To))
@@ -46,7 +49,7 @@ func (r Rule) text(f Family) string {
 		w = append(w, fmt.Sprintf("tcp dport %d", r.Port))
 	}
 	if r.Bare != 0 {
-		w = append(w, fmt.Sprintf("%s length %d", f, bareLength(f, r.Bare)),
+		w = append(w, fmt.Sprintf("%s length %d", f, BareLength(f, r.Bare)),
 			fmt.Sprintf("tcp doff %d", r.Bare/4), "tcp flags & syn == 0x0")
 	}
 	if r.Options {
@@ -56,7 +59,7 @@ func (r Rule) text(f Family) string {
 	case OwnerIs:
 		w = append(w, fmt.Sprintf("meta skuid %d", r.UID))
 	case OwnerKnown:
-		w = append(w, fmt.Sprintf("meta skuid != %d", nobody))
+		w = append(w, fmt.Sprintf("meta skuid != %d", Nobody))
 	}
 	if r.Tally != "" {
 		w = append(w, "counter")
@@ -77,12 +80,12 @@ func (r Rule) text(f Family) string {
 	return strings.Join(w, " ")
 }
 
-// nobody is the uid that no socket has.
-const nobody = 1<<32 - 1
+// Nobody is the uid that no socket has.
+const Nobody = 1<<32 - 1
 
-// bareLength returns what the length field of the IP header says of a segment
+// BareLength returns what the length field of the IP header says of a segment
 // without data: IPv4 counts its own header.
-func bareLength(f Family, tcpHeader int) int {
+func BareLength(f Family, tcpHeader int) int {
 	if f == IPv4 {
 		return 20 + tcpHeader
 	}
