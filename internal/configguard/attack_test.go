@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -170,20 +169,7 @@ func hold(file string) int {
 // log when it ends.
 func attacker(t *testing.T, cfg Config, name string) *exec.Cmd {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "attacker")
-	must(t, os.Chmod(filepath.Dir(filepath.Dir(path)), 0o755))
-	self, err := os.Open("/proc/self/exe")
-	must(t, err)
-	defer self.Close()
-	syscall.ForkLock.RLock() // a child forked meanwhile would hold the file open, and exec refuse it: text file busy
-	to, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o755)
-	if err == nil {
-		_, err = io.Copy(to, self)
-		err = errors.Join(err, to.Close())
-	}
-	syscall.ForkLock.RUnlock()
-	must(t, err)
-	cmd := exec.Command(path, cfg.Home)
+	cmd := exec.Command("/proc/self/exe", cfg.Home) // no copy: nobody may write what is to run
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), "NBIDENTITYD_TEST_ATTACK="+name, "GORACE=atexit_sleep_ms=1", "HOME="+cfg.Home)
 	if os.Getuid() == 0 && name != "daemon" && !strings.HasPrefix(name, "guard ") {

@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -113,9 +113,16 @@ func TestRedirectInside(t *testing.T) {
 	bridge := serving("172.31.0.1:1338", containers)
 	both := serving("127.0.0.1:1340", IMDSConfig{Containers: netip.MustParsePrefix("127.0.0.0/8")})
 
-	exe := copyOfTest(t)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	ask := func(uid uint32, within []string, addr string, env ...string) string {
-		args := append(append([]string{}, within...), exe, "-test.run=^TestIMDSChild$")
+		args := []string{"/proc/self/exe"} // every user may run it
+		if within != nil {
+			args = append(slices.Clip(within), exe)
+		}
+		args = append(args, "-test.run=^TestIMDSChild$")
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Dir, cmd.Env = "/", append(env, askIMDSOf+"="+addr, "GORACE=atexit_sleep_ms=1")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
@@ -222,22 +229,4 @@ func buildNetwork(t *testing.T) []string {
 	}
 	run("nft", "-f", "-")
 	return inside
-}
-
-// copyOfTest is this program where every user may run it.
-func copyOfTest(t *testing.T) string {
-	t.Helper()
-	dir := shortDir(t)
-	data, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	exe := filepath.Join(dir, "test")
-	if err := os.WriteFile(exe, data, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return exe
 }

@@ -480,7 +480,7 @@ func childOf(t *testing.T, uid uint32, env ...string) string {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: to ask as another uid")
 	}
-	cmd := exec.Command(copyOfTest(t), "-test.run=^TestChild$")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestChild$")
 	cmd.Dir = "/"
 	cmd.Env = append(env, "GORACE=atexit_sleep_ms=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -203,20 +202,7 @@ func child(t *testing.T, uid uint32, to string, env ...string) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: to connect as another uid")
 	}
-	dir, err := os.MkdirTemp("/tmp", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	data, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	exe := filepath.Join(dir, "test")
-	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(exe, data, 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe, "-test.run=^TestChild$")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestChild$")
 	cmd.Dir, cmd.Env = "/", append(env, childDial+"="+to, "GORACE=atexit_sleep_ms=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	var out strings.Builder
