@@ -31,6 +31,7 @@ import (
 
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws"
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws/scenario"
+	"github.com/nbidentityd/nbidentityd/internal/lab/executable"
 )
 
 // asAWS makes a process of the test binary the program aws.
@@ -117,7 +118,7 @@ func copySelf(path string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, text, 0o755)
+	return executable.Write(path, text)
 }
 
 func built(t *testing.T, name string) string {
@@ -213,8 +214,7 @@ func (m *machine) write(name, text string) {
 
 func (m *machine) program(name, text string) {
 	m.t.Helper()
-	m.write("bin/"+name, text)
-	if err := os.Chmod(m.path("bin/"+name), 0o755); err != nil {
+	if err := executable.Write(m.path("bin/"+name), []byte(text)); err != nil {
 		m.t.Fatal(err)
 	}
 }
@@ -287,8 +287,7 @@ type answer struct {
 // which whatever it leaves running must not keep open.
 func (m *machine) start(script string) answer {
 	m.t.Helper()
-	m.write("script", script)
-	if err := os.Chmod(m.path("script"), 0o755); err != nil {
+	if err := executable.Write(m.path("script"), []byte(script)); err != nil {
 		m.t.Fatal(err)
 	}
 	args := []string{m.path("script")}

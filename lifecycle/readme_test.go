@@ -22,6 +22,7 @@ import (
 
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws"
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws/scenario"
+	"github.com/nbidentityd/nbidentityd/internal/lab/executable"
 )
 
 // section returns the commands of a section of the README, in its order.
@@ -136,7 +137,7 @@ func newFleet(t *testing.T) *fleet {
 	calls := httptest.NewServer(f)
 	t.Cleanup(calls.Close)
 	write := func(name, text string) {
-		if err := os.WriteFile(filepath.Join(f.dir, name), []byte(text), 0o755); err != nil {
+		if err := executable.Write(filepath.Join(f.dir, name), []byte(text)); err != nil {
 			t.Fatal(err)
 		}
 	}

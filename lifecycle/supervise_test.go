@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nbidentityd/nbidentityd/internal/lab/executable"
 )
 
 // supervised is a machine whose nbidentityd is a shell script.
@@ -18,8 +20,7 @@ func supervised(t *testing.T, daemon string) *machine {
 	if err := os.Mkdir(m.path("run/bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	m.write("run/bin/nbidentityd", "#!/bin/sh\n"+daemon)
-	if err := os.Chmod(m.path("run/bin/nbidentityd"), 0o755); err != nil {
+	if err := executable.Write(m.path("run/bin/nbidentityd"), []byte("#!/bin/sh\n"+daemon)); err != nil {
 		t.Fatal(err)
 	}
 	m.own()

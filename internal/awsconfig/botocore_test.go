@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/nbidentityd/nbidentityd/internal/lab/executable"
 )
 
 type oracleView struct {
@@ -76,7 +77,7 @@ func TestLeftoversWithBotocore(t *testing.T) {
 	t.Parallel()
 	process := filepath.Join(t.TempDir(), "process")
 	script := "#!/bin/sh\necho '{\"Version\":1,\"AccessKeyId\":\"ASIAPROCESSEXAMPLE\",\"SecretAccessKey\":\"s\",\"SessionToken\":\"t\",\"Expiration\":\"2199-01-01T00:00:00Z\"}'\n"
-	if err := os.WriteFile(process, []byte(script), 0o755); err != nil {
+	if err := executable.Write(process, []byte(script)); err != nil {
 		t.Fatal(err)
 	}
 	m := testManaged

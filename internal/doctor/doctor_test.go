@@ -7,11 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"os"
-
 	"github.com/nbidentityd/nbidentityd/internal/doctor"
 	"github.com/nbidentityd/nbidentityd/internal/doctor/report"
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws/fault"
+	"github.com/nbidentityd/nbidentityd/internal/lab/executable"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
 )
 
@@ -26,7 +25,7 @@ func TestEverythingHangs(t *testing.T) {
 			hang(s)
 			s.must(s.account.Faults.Set(fault.Fault{Service: where, Kind: fault.Hang}))
 			s.systemd = map[string]string{}
-			s.must(os.WriteFile(s.shims+"/systemctl", []byte("#!/bin/sh\nsleep 60\n"), 0o755))
+			s.must(executable.Write(s.shims+"/systemctl", []byte("#!/bin/sh\nsleep 60\n")))
 			began := time.Now()
 			r := s.examine()
 			if took := time.Since(began); took > 15*time.Second {

@@ -30,6 +30,7 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/iampolicy/ordered"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 	"github.com/nbidentityd/nbidentityd/internal/installation"
+	"github.com/nbidentityd/nbidentityd/internal/lab/executable"
 	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
 	"github.com/nbidentityd/nbidentityd/internal/sidecar"
@@ -110,7 +111,7 @@ func newSetup(t *testing.T, kind string) *setup {
 	if os.Getuid() == 0 {
 		s.must(os.Lchown(home, s.uid, s.uid))
 	}
-	s.must(os.WriteFile(s.path("nbidentity"), []byte("#!/bin/sh\n"), 0o755))
+	s.must(executable.Write(s.path("nbidentity"), []byte("#!/bin/sh\n")))
 	s.must(os.WriteFile(s.path("resource-metadata.json"), []byte(s.metadata()), 0o644))
 	s.must(os.Mkdir(s.path("state"), 0o700))
 	s.must(os.Mkdir(s.path("run"), 0o755))
@@ -424,13 +425,15 @@ func (s *setup) adminCredentials() aws.CredentialsProvider {
 // kernel starts a process that looks like a notebook's kernel.
 func (s *setup) kernel(env ...string) {
 	s.t.Helper()
-	cmd := exec.Command("/bin/sh", "-c", "sleep 120 & wait", "ipykernel_launcher", "-f", "kernel-1.json")
+	// It waits without a child, which until its exec would look like a second kernel.
+	cmd := exec.Command("/bin/sh", "-c", "read line", "ipykernel_launcher", "-f", "kernel-1.json")
+	_, err := cmd.StdinPipe()
+	s.must(err)
 	cmd.Env = append([]string{"PATH=/usr/bin:/bin", "HOME=" + s.path("home")}, env...)
 	s.asUser(cmd)
 	s.must(cmd.Start())
 	s.killed = append(s.killed, cmd)
 	s.t.Cleanup(func() { endGroup(cmd) })
-	time.Sleep(20 * time.Millisecond) // for its exec
 }
 
 // install is what nbidentityd install does, below a root of its own.

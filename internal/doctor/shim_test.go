@@ -18,6 +18,7 @@ import (
 
 	"github.com/nbidentityd/nbidentityd/internal/doctor/report"
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws/scenario"
+	"github.com/nbidentityd/nbidentityd/internal/lab/executable"
 )
 
 // shimVariable makes this test program one of the commands that remedies call:
@@ -65,7 +66,7 @@ func (s *setup) writeShims() {
 	s.must(os.Mkdir(s.shims, 0o755))
 	for _, name := range []string{"aws", "systemctl", "chronyc", "nbidentityd", "journalctl", "curl", "ss", "getent", "setsid"} {
 		script := fmt.Sprintf("#!/bin/sh\n%s=%s exec %s %s \"$@\"\n", shimVariable, server.URL, self, name)
-		s.must(os.WriteFile(filepath.Join(s.shims, name), []byte(script), 0o755))
+		s.must(executable.Write(filepath.Join(s.shims, name), []byte(script)))
 	}
 }
 

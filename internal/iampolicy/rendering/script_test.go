@@ -13,6 +13,7 @@ import (
 
 	"github.com/nbidentityd/nbidentityd/internal/iampolicy"
 	"github.com/nbidentityd/nbidentityd/internal/iampolicy/rendering"
+	"github.com/nbidentityd/nbidentityd/internal/lab/executable"
 )
 
 // stub is an aws program that remembers: roles and policies are files under
@@ -76,7 +77,9 @@ func newMachine(t *testing.T, shell string, s *iampolicy.Set) *machine {
 			t.Fatal(err)
 		}
 	}
-	m.write("bin/aws", stub)
+	if err := executable.Write(filepath.Join(m.dir, "bin/aws"), []byte(stub)); err != nil {
+		t.Fatal(err)
+	}
 	m.write("stub/account", "111122223333\n")
 	m.write("policy.sh", string(write(t, s, rendering.CLI)))
 	for _, r := range s.Roles {
@@ -90,7 +93,7 @@ func newMachine(t *testing.T, shell string, s *iampolicy.Set) *machine {
 
 func (m *machine) write(name, text string) {
 	m.t.Helper()
-	if err := os.WriteFile(filepath.Join(m.dir, name), []byte(text), 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(m.dir, name), []byte(text), 0o644); err != nil {
 		m.t.Fatal(err)
 	}
 }
