@@ -3,6 +3,8 @@ package credserver
 import (
 	"context"
 	"encoding/json"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,14 +61,21 @@ func TestGoIMDSClient(t *testing.T) {
 func TestGoIMDSClientGetsNewToken(t *testing.T) {
 	s := New(Config{Credentials: &provider{value: good()}})
 	r := startIMDS(t, Config{Credentials: &provider{value: good()}}, IMDSConfig{Metadata: metadataOf})
-	client := imds.New(imds.Options{Endpoint: r.url(), EnableFallback: aws.FalseTernary})
+	addr := r.addr // the second daemon may not get the first one's port
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
+	transport := &http.Transport{DialContext: dial}
+	defer transport.CloseIdleConnections()
+	client := imds.New(imds.Options{Endpoint: "http://127.0.0.1", EnableFallback: aws.FalseTernary, HTTPClient: &http.Client{Transport: transport}})
 	source := ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = client })
 	got, err := source.Retrieve(t.Context())
 	wantGood(t, got, err)
 	if err := r.stop(); err != nil {
 		t.Fatal(err)
 	}
-	l := listenAt(t, r.addr)
+	l := listenAt(t, "127.0.0.1:0")
+	addr = l.Addr().String()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.ServeIMDS(ctx, l, IMDSConfig{}) }()

@@ -41,16 +41,20 @@ type containerFace struct {
 // tokens has written for the user. A user's token opens for that user and for
 // root only.
 func (s *Server) ServeContainer(ctx context.Context, l net.Listener, tokens *authtoken.Tokens) error {
-	f := containerFace{tokens: tokens, face: s.newFace(face{
+	f := s.newContainerFace(tokens)
+	return f.serveTCP(ctx, l, netip.Prefix{}, func(port uint16) http.Handler {
+		f.hosts = hosts{port: port}
+		return f
+	})
+}
+
+func (s *Server) newContainerFace(tokens *authtoken.Tokens) containerFace {
+	return containerFace{tokens: tokens, face: s.newFace(face{
 		name:      "container",
 		patience:  700 * time.Millisecond, // SDKs want an answer within a second
 		leastLife: 15 * time.Minute,
 		idle:      tcpIdle,
 	})}
-	return f.serveTCP(ctx, l, netip.Prefix{}, func(port uint16) http.Handler {
-		f.hosts = hosts{port: port}
-		return f
-	})
 }
 
 // serveTCP serves on a TCP listener with the callers that the kernel names, and

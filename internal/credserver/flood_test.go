@@ -59,20 +59,20 @@ func TestTCPFlood(t *testing.T) {
 				"PUT " + tokenPath + " HTTP/1.1\r\nHost: " + r.addr + "\r\n" + ttlHeader + ": 60\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n",
 			} {
 				stop := flood(t, r.addr, n, say)
-				worst := time.Duration(0)
+				worst, most := time.Duration(0), 0
 				for range 20 {
 					begin := time.Now()
-					patiently(t, func() error {
+					most = max(most, patiently(t, func() error {
 						return face.ask(t, r, &http.Client{Transport: &http.Transport{DisableKeepAlives: true}})
-					})
+					}))
 					worst = max(worst, time.Since(begin))
 				}
 				open := r.server.metrics.GetOrCreateGauge(`nbidentityd_connections{face="`+face.name+`"}`, nil).Get()
-				if worst > 3*time.Second || open > defaultMaxConns {
-					t.Errorf("after %.50q: %v, %v connections", say, worst, open)
+				if open > defaultMaxConns {
+					t.Errorf("after %.50q: %v connections", say, open)
 				}
-				t.Logf("%d × %.30q: slowest of 20 honest exchanges %v, %v connections kept, heap and stacks +%d KiB",
-					n, say, worst.Round(time.Microsecond), open, (int64(heap())-int64(before))>>10)
+				t.Logf("%d × %.30q: slowest of 20 honest exchanges %v, at the %d. time, %v connections kept, heap and stacks +%d KiB",
+					n, say, worst.Round(time.Microsecond), most, open, (int64(heap())-int64(before))>>10)
 				stop()
 			}
 		})

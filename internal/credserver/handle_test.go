@@ -12,7 +12,9 @@ import (
 )
 
 func containerFaceForTest(s *Server) containerFace {
-	return containerFace{face: s.newFace(face{name: "container"}), hosts: hosts{port: 1338}, tokens: authtoken.New(0)}
+	f := s.newContainerFace(authtoken.New(0))
+	f.hosts.port = 1338
+	return f
 }
 
 // handle gives h a request of an allowed caller, and checks what every answer

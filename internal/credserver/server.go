@@ -179,8 +179,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if n := l.Addr().Network(); n != "unix" {
 		return errors.Join(fmt.Errorf("serving on %s: want a unix socket, got %q", l.Addr(), n), l.Close())
 	}
-	f := s.newFace(face{name: "unix", patience: firstCredentialWait, leastLife: 15 * time.Minute})
-	return f.serve(ctx, f.gate(l, false, unixCaller), unixFace{f})
+	f := s.newUnixFace()
+	return f.serve(ctx, f.gate(l, false, unixCaller), f)
+}
+
+func (s *Server) newUnixFace() unixFace {
+	return unixFace{s.newFace(face{name: "unix", patience: firstCredentialWait, leastLife: 15 * time.Minute})}
 }
 
 // logWriter carries net/http's own complaints to zap (a handler that panicked, a
