@@ -221,8 +221,12 @@ func (s Settings) Validate() error {
 	if len(s.Socket) > maxSocketPath {
 		bad("socket: %d bytes, and Linux takes at most %d", len(s.Socket), maxSocketPath)
 	}
-	if s.MetadataWait <= 0 {
-		bad("metadata_wait: want more than 0, got %s", time.Duration(s.MetadataWait))
+	// To the decoder a number without a unit is one of nanoseconds.
+	if s.MetadataWait < Duration(time.Millisecond) {
+		bad("metadata_wait: want a duration such as \"90s\" or \"2m\", got %s", time.Duration(s.MetadataWait))
+	}
+	if a := s.Role.ARN; a != "" && (!strings.HasPrefix(a, "arn:") || !strings.Contains(a, ":iam::") || !strings.Contains(a, ":role/")) {
+		bad("role.arn: want arn:aws:iam::ACCOUNT:role/NAME, with the path of the role if it has one, got %q", a)
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, s.LogLevel) {
 		bad("log_level: want debug, info, warn or error, got %q", s.LogLevel)
