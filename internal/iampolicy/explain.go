@@ -40,8 +40,10 @@ func (s *Set) Explain(w io.Writer) error {
 
 // Wrap breaks text at spaces into lines of at most 78 characters, of which the
 // first begins with first and the others with rest. A word longer than that
-// has a line of its own.
+// has a line of its own. Further lines of text are commands: they are indented
+// and stay whole, to be copied.
 func Wrap(text, first, rest string) string {
+	text, commands, _ := strings.Cut(text, "\n")
 	var b strings.Builder
 	line := first
 	fresh := true
@@ -57,5 +59,8 @@ func Wrap(text, first, rest string) string {
 		fresh = false
 	}
 	b.WriteString(line)
+	for command := range strings.Lines(commands) {
+		b.WriteString("\n" + rest + "  " + strings.TrimSuffix(command, "\n"))
+	}
 	return b.String()
 }

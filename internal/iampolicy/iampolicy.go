@@ -83,7 +83,7 @@ type Set struct {
 	// DaemonRole is role.arn of the daemon's settings; empty where the daemon
 	// assumes the execution role itself.
 	DaemonRole string
-	Notes      []string // paragraphs that the administrator must know
+	Notes      []string // paragraphs that the administrator must know; further lines of one are commands
 	Rows       []proof.Row
 
 	world proof.World

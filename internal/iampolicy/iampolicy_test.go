@@ -468,4 +468,8 @@ func TestWrap(t *testing.T) {
 	if strings.Join(strings.Fields(got), " ") != "- "+strings.TrimSpace(strings.Repeat("word ", 30))+" "+strings.Repeat("x", 100) {
 		t.Errorf("words are lost: %q", got)
 	}
+	long := "aws " + strings.Repeat("word ", 30) + "end"
+	if got, want := Wrap("Do:\n"+long+"\naws again", "- ", "  "), "- Do:\n    "+long+"\n    aws again"; got != want {
+		t.Errorf("commands: got %q, want %q", got, want)
+	}
 }

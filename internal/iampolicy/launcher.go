@@ -52,8 +52,8 @@ func (b *builder) launcher() {
 	b.try(proof.Abuse, proof.Denied, "a job retags or makes a launcher, passes one, or opens a notebook", "",
 		use(job, "iam:TagRole", b.made(b.names[0]).String()), use(job, "iam:CreateRole", b.iamARN("role"+b.path+"new")),
 		use(job, "iam:PassRole", b.made(b.names[0]).String(), "iam:PassedToService", sageMaker), use(job, "sagemaker:CreatePresignedNotebookInstanceUrl", "*"))
-	b.note("Give each notebook instance its launcher: aws sagemaker update-notebook-instance --notebook-instance-name NAME --role-arn arn:%s:iam::%s:role%s%sNAME, while it is stopped; and the daemon the work role: arn = %q under [role] in its settings.",
-		b.partition, b.account, b.path, b.prefix, b.set.DaemonRole)
+	b.note("Give the daemon the work role, arn = %q under [role] in its settings, and each notebook instance its launcher, while it is stopped:\naws sagemaker update-notebook-instance --notebook-instance-name NAME --role-arn arn:%s:iam::%s:role%s%sNAME",
+		b.set.DaemonRole, b.partition, b.account, b.path, b.prefix)
 	b.note("The tag %s of a launcher is the name. Whoever may tag roles under %s (iam:TagRole, iam:UntagRole), make roles there, pass them or change a notebook's role (sagemaker:UpdateNotebookInstance) decides who is who: keep that to administrators. The work role is denied it.", b.tag, b.path)
 	b.note("The launchers' permissions are all that root's own scripts on a notebook have. get_execution_role() of the SageMaker SDK returns the launcher, which cannot run jobs: pass %s.", strings.Join(jobs, " or "))
 }

@@ -141,7 +141,7 @@ func (b *builder) perNotebook() {
 			use(job, "iam:UpdateAssumeRolePolicy", first.String()), use(job, "iam:PassRole", first.String(), "iam:PassedToService", sageMaker),
 			use(job, "sagemaker:CreatePresignedNotebookInstanceUrl", "*"))
 	}
-	b.note("Give each notebook instance its role: aws sagemaker update-notebook-instance --notebook-instance-name NAME --role-arn arn:%s:iam::%s:role%s%sNAME, while it is stopped.", b.partition, b.account, b.path, b.prefix)
+	b.note("Give each notebook instance its role, while it is stopped:\naws sagemaker update-notebook-instance --notebook-instance-name NAME --role-arn arn:%s:iam::%s:role%s%sNAME", b.partition, b.account, b.path, b.prefix)
 }
 
 // selfCases are the abuses that no role that assumes itself allows.

@@ -8,14 +8,13 @@
 # Deploy in account 111122223333.
 #
 # Then give each notebook instance the lifecycle configuration while it is
-# stopped: aws sagemaker update-notebook-instance --notebook-instance-name
-# NAME --lifecycle-config-name nbidentityd
+# stopped:
+#   aws sagemaker update-notebook-instance --notebook-instance-name NAME --lifecycle-config-name nbidentityd
 #
-# Give each notebook instance its launcher: aws sagemaker
-# update-notebook-instance --notebook-instance-name NAME --role-arn
-# arn:aws:iam::111122223333:role/nb-launch/launch-NAME, while it is stopped;
-# and the daemon the work role: arn =
-# "arn:aws:iam::111122223333:role/NotebookWork" under [role] in its settings.
+# Give the daemon the work role, arn =
+# "arn:aws:iam::111122223333:role/NotebookWork" under [role] in its settings,
+# and each notebook instance its launcher, while it is stopped:
+#   aws sagemaker update-notebook-instance --notebook-instance-name NAME --role-arn arn:aws:iam::111122223333:role/nb-launch/launch-NAME
 #
 # The tag nbidentity of a launcher is the name. Whoever may tag roles under
 # /nb-launch/ (iam:TagRole, iam:UntagRole), make roles there, pass them or

@@ -10,12 +10,11 @@
 # terraform state rm.
 #
 # Then give each notebook instance the lifecycle configuration while it is
-# stopped: aws sagemaker update-notebook-instance --notebook-instance-name
-# NAME --lifecycle-config-name nbidentityd
+# stopped:
+#   aws sagemaker update-notebook-instance --notebook-instance-name NAME --lifecycle-config-name nbidentityd
 #
-# Give each notebook instance its role: aws sagemaker update-notebook-instance
-# --notebook-instance-name NAME --role-arn
-# arn:aws:iam::111122223333:role/nb/nb-NAME, while it is stopped.
+# Give each notebook instance its role, while it is stopped:
+#   aws sagemaker update-notebook-instance --notebook-instance-name NAME --role-arn arn:aws:iam::111122223333:role/nb/nb-NAME
 #
 # The policies named nbidentity-guard deny the ways around the names: to
 # sessions of administrators that work under these roles as well. PassRole to

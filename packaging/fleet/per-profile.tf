@@ -17,14 +17,9 @@
 # CodeEditorAppSettings.BuiltInLifecycleConfigArn =
 # arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-codeeditor-67ff96128f75c59c5741d7ad
 #
-# This file does not do: aws sagemaker add-tags --region us-east-1
-# --resource-arn "$(aws sagemaker describe-user-profile --region us-east-1
-# --domain-id DOMAIN --user-profile-name alice --query UserProfileArn --output
-# text)" --tags '[{"Key":"studiouserid","Value":"alice"}]' ; aws sagemaker
-# add-tags --region us-east-1 --resource-arn "$(aws sagemaker
-# describe-user-profile --region us-east-1 --domain-id DOMAIN
-# --user-profile-name bob --query UserProfileArn --output text)" --tags
-# '[{"Key":"studiouserid","Value":"bob"}]'
+# This file does not do:
+#   aws sagemaker add-tags --region us-east-1 --resource-arn "$(aws sagemaker describe-user-profile --region us-east-1 --domain-id DOMAIN --user-profile-name alice --query UserProfileArn --output text)" --tags '[{"Key":"studiouserid","Value":"alice"}]'
+#   aws sagemaker add-tags --region us-east-1 --resource-arn "$(aws sagemaker describe-user-profile --region us-east-1 --domain-id DOMAIN --user-profile-name bob --query UserProfileArn --output text)" --tags '[{"Key":"studiouserid","Value":"bob"}]'
 #
 # Settings of the daemon: under [role], arn =
 # "arn:aws:iam::{account}:role/SageMakerStudioExecutionRole_{name}". Session

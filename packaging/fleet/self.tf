@@ -10,8 +10,8 @@
 # terraform state rm.
 #
 # Then give each notebook instance the lifecycle configuration while it is
-# stopped: aws sagemaker update-notebook-instance --notebook-instance-name
-# NAME --lifecycle-config-name nbidentityd
+# stopped:
+#   aws sagemaker update-notebook-instance --notebook-instance-name NAME --lifecycle-config-name nbidentityd
 #
 # If the Studio domain sets source identities
 # (ExecutionRoleIdentityConfig=USER_PROFILE_NAME), its sessions cannot take a

@@ -17,14 +17,10 @@
 # CodeEditorAppSettings.BuiltInLifecycleConfigArn =
 # arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-codeeditor-f9152f88c95b69066050993e
 #
-# This file does not do: aws sagemaker list-apps --region us-east-1
-# --domain-id-equals d-exampledomain --query 'Apps[?Status=='\''InService'\''
-# || Status=='\''Pending'\''].[UserProfileName || SpaceName, AppType, AppName,
-# Status]' --output text ; aws sagemaker update-domain --region us-east-1
-# --domain-id d-exampledomain --domain-settings-for-update
-# ExecutionRoleIdentityConfig=USER_PROFILE_NAME ; aws sagemaker update-domain
-# --region us-east-1 --domain-id d-exampledomain --domain-settings-for-update
-# ExecutionRoleIdentityConfig=DISABLED
+# This file does not do:
+#   aws sagemaker list-apps --region us-east-1 --domain-id-equals d-exampledomain --query 'Apps[?Status=='\''InService'\'' || Status=='\''Pending'\''].[UserProfileName || SpaceName, AppType, AppName, Status]' --output text
+#   aws sagemaker update-domain --region us-east-1 --domain-id d-exampledomain --domain-settings-for-update ExecutionRoleIdentityConfig=USER_PROFILE_NAME
+#   # off again: aws sagemaker update-domain --region us-east-1 --domain-id d-exampledomain --domain-settings-for-update ExecutionRoleIdentityConfig=DISABLED
 #
 # The switch can only be turned while no app of the domain is InService or
 # Pending: stop all apps of all profiles and spaces first. The shell script

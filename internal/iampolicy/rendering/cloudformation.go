@@ -44,7 +44,7 @@ func cloudFormation(s *iampolicy.Set, f Format, fleet *Fleet) ([]byte, error) {
 	notes := slices.Concat(deploy, s.Notes, commandNotes(s))
 	if f == CloudFormationJSON { // which has no comments
 		t = append(t, ordered.Member{Name: "Metadata", Value: ordered.Object{{Name: "nbidentityd", Value: ordered.Object{
-			{Name: "Summary", Value: s.Summary}, {Name: "Notes", Value: notes}}}}})
+			{Name: "Summary", Value: s.Summary}, {Name: "Notes", Value: lines(notes)}}}}})
 	}
 	if works {
 		t = append(t, cfnWork()...)
@@ -69,7 +69,7 @@ func cloudFormation(s *iampolicy.Set, f Format, fleet *Fleet) ([]byte, error) {
 
 func commandNotes(s *iampolicy.Set) []string {
 	if commands := sageMakerCommands(s); len(commands) > 0 {
-		return []string{"This file does not do: " + strings.Join(commands, " ; ")}
+		return []string{"This file does not do:\n" + strings.Join(commands, "\n")}
 	}
 	return nil
 }

@@ -57,10 +57,10 @@ func (f *Fleet) steps(s *iampolicy.Set, format Format) []string {
 	}
 	var steps []string
 	if format != Terraform {
-		steps = append(steps, fmt.Sprintf("Then put the package where the script looks for it: aws s3 cp %s s3://%s/%s", f.File, f.Bucket, f.Key))
+		steps = append(steps, fmt.Sprintf("Then put the package where the script looks for it:\naws s3 cp %s s3://%s/%s", f.File, f.Bucket, f.Key))
 	}
 	if len(f.Apps) == 0 {
-		return append(steps, "Then give each notebook instance the lifecycle configuration while it is stopped: aws sagemaker update-notebook-instance --notebook-instance-name NAME --lifecycle-config-name "+f.name(""))
+		return append(steps, "Then give each notebook instance the lifecycle configuration while it is stopped:\naws sagemaker update-notebook-instance --notebook-instance-name NAME --lifecycle-config-name "+f.name(""))
 	}
 	var settings []string
 	for _, app := range f.Apps {

@@ -113,7 +113,7 @@ func plain(s *iampolicy.Set) ordered.Object {
 	if commands := sageMakerCommands(s); len(commands) > 0 {
 		o = append(o, ordered.Member{Name: "commands", Value: commands})
 	}
-	return append(o, ordered.Member{Name: "notes", Value: append([]string{}, s.Notes...)})
+	return append(o, ordered.Member{Name: "notes", Value: lines(s.Notes)})
 }
 
 func tagObject(tags []iampolicy.Tag) ordered.Object {
@@ -122,6 +122,15 @@ func tagObject(tags []iampolicy.Tag) ordered.Object {
 		o = append(o, ordered.Member{Name: t.Key, Value: t.Value})
 	}
 	return o
+}
+
+// lines are those of notes, for a format that has no line breaks in a text.
+func lines(notes []string) []string {
+	all := []string{}
+	for _, n := range notes {
+		all = append(all, strings.Split(n, "\n")...)
+	}
+	return all
 }
 
 // sageMakerCommands are what no IAM resource does: for formats that cannot do
@@ -136,7 +145,8 @@ func sageMakerCommands(s *iampolicy.Set) []string {
 		all = append(all,
 			"aws sagemaker list-apps"+region+" --domain-id-equals "+s.DomainID+" --query "+quote(runningApps)+" --output text",
 			"aws sagemaker update-domain"+region+" --domain-id "+s.DomainID+" --domain-settings-for-update ExecutionRoleIdentityConfig=USER_PROFILE_NAME",
-			"aws sagemaker update-domain"+region+" --domain-id "+s.DomainID+" --domain-settings-for-update ExecutionRoleIdentityConfig=DISABLED")
+			// Pasted with the others, it must not undo them.
+			"# off again: aws sagemaker update-domain"+region+" --domain-id "+s.DomainID+" --domain-settings-for-update ExecutionRoleIdentityConfig=DISABLED")
 	}
 	domain := cmp.Or(s.DomainID, "DOMAIN")
 	for _, p := range s.Profiles {

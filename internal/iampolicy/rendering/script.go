@@ -53,7 +53,8 @@ existing_role() {
   if [ ! -e "$name.trust.before.json" ]; then
     aws iam get-role --role-name "$name" --query Role.AssumeRolePolicyDocument --output json >"$work/before"
     mv "$work/before" "$name.trust.before.json"
-    echo "$name: the trust policy until now is in $name.trust.before.json"
+    echo "$name: the trust policy until now is in $name.trust.before.json; this puts it back:"
+    echo "  aws iam update-assume-role-policy --role-name $name --policy-document file://$name.trust.before.json"
   fi
   aws iam update-assume-role-policy --role-name "$name" --policy-document "file://$work/trust"
   echo "$name: trust policy replaced"
@@ -158,7 +159,7 @@ func (sh *shell) arguments(s *iampolicy.Set, usage string) {
 	case len(s.Profiles) > 0 && s.DomainID == "":
 		number = 1
 	}
-	fmt.Fprintf(&sh.b, "\nif ! { [ $# -eq %d ]%s; }; then\n  echo %s >&2\n  exit 2\nfi\n", number, test, quote(strings.Replace(usage, "FILE", "policy.sh", 1)))
+	fmt.Fprintf(&sh.b, "\nif ! { [ $# -eq %d ]%s; }; then\n  echo \"%s\" >&2\n  exit 2\nfi\n", number, test, strings.Replace(usage, "FILE", "$0", 1))
 	switch {
 	case s.DomainID != "" && (s.Switch || len(s.Profiles) > 0):
 		fmt.Fprintf(&sh.b, "domain=%s\n", s.DomainID)

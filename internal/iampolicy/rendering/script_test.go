@@ -220,9 +220,9 @@ func TestScriptRefuses(t *testing.T) {
 			m.write("stub/role AmazonSageMaker-ExecutionRole", "arn:aws:iam::111122223333:role/AmazonSageMaker-ExecutionRole")
 		}, nil, 1, "there is arn:aws:iam::111122223333:role/AmazonSageMaker-ExecutionRole, where"},
 		{"no permission", all["launcher"], func(m *machine) { m.write("stub/denied", "") }, nil, 1, "AccessDenied"},
-		{"argument too many", all["self"], nil, []string{"x"}, 2, "usage: sh policy.sh"},
-		{"no domain", all["per-profile"], nil, nil, 2, "usage: sh policy.sh DOMAIN-ID"},
-		{"no word", all["studio-propagation"], nil, nil, 2, "usage: sh policy.sh check | enable | disable"},
+		{"argument too many", all["self"], nil, []string{"x"}, 2, ".sh\n"},
+		{"no domain", all["per-profile"], nil, nil, 2, ".sh DOMAIN-ID\n"},
+		{"no word", all["studio-propagation"], nil, nil, 2, ".sh check | enable | disable\n"},
 		{"unknown word", all["studio-propagation"], nil, []string{"on"}, 2, "usage:"},
 		{"running apps on enable", all["studio-propagation"], func(m *machine) { m.write("stub/apps", "alice\tJupyterLab\tdefault\tInService\n") }, []string{"enable"}, 1, "alice\tJupyterLab\tdefault\tInService"},
 		{"running apps on disable", all["studio-propagation"], func(m *machine) { m.write("stub/apps", "bob\tKernelGateway\tx\tPending\n") }, []string{"disable"}, 1, "stop these apps first"},

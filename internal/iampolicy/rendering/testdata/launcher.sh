@@ -11,12 +11,10 @@
 # with the permissions for people's work, attached to every role under which
 # they work.
 #
-# Give each notebook instance its launcher: aws sagemaker
-# update-notebook-instance --notebook-instance-name NAME --role-arn
-# arn:aws-us-gov:iam::111122223333:role/nb-launch/launch-NAME, while it is
-# stopped; and the daemon the work role: arn =
+# Give the daemon the work role, arn =
 # "arn:aws-us-gov:iam::111122223333:role/NotebookWork" under [role] in its
-# settings.
+# settings, and each notebook instance its launcher, while it is stopped:
+#   aws sagemaker update-notebook-instance --notebook-instance-name NAME --role-arn arn:aws-us-gov:iam::111122223333:role/nb-launch/launch-NAME
 #
 # The tag nbidentity of a launcher is the name. Whoever may tag roles under
 # /nb-launch/ (iam:TagRole, iam:UntagRole), make roles there, pass them or
@@ -64,7 +62,7 @@ trap 'exit 1' HUP INT TERM
 account=111122223333
 
 if ! { [ $# -eq 0 ]; }; then
-  echo 'usage: sh policy.sh' >&2
+  echo "usage: sh $0" >&2
   exit 2
 fi
 
@@ -94,7 +92,8 @@ existing_role() {
   if [ ! -e "$name.trust.before.json" ]; then
     aws iam get-role --role-name "$name" --query Role.AssumeRolePolicyDocument --output json >"$work/before"
     mv "$work/before" "$name.trust.before.json"
-    echo "$name: the trust policy until now is in $name.trust.before.json"
+    echo "$name: the trust policy until now is in $name.trust.before.json; this puts it back:"
+    echo "  aws iam update-assume-role-policy --role-name $name --policy-document file://$name.trust.before.json"
   fi
   aws iam update-assume-role-policy --role-name "$name" --policy-document "file://$work/trust"
   echo "$name: trust policy replaced"

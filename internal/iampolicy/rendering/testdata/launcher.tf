@@ -6,12 +6,10 @@
 #
 # Deploy in account 111122223333.
 #
-# Give each notebook instance its launcher: aws sagemaker
-# update-notebook-instance --notebook-instance-name NAME --role-arn
-# arn:aws-us-gov:iam::111122223333:role/nb-launch/launch-NAME, while it is
-# stopped; and the daemon the work role: arn =
+# Give the daemon the work role, arn =
 # "arn:aws-us-gov:iam::111122223333:role/NotebookWork" under [role] in its
-# settings.
+# settings, and each notebook instance its launcher, while it is stopped:
+#   aws sagemaker update-notebook-instance --notebook-instance-name NAME --role-arn arn:aws-us-gov:iam::111122223333:role/nb-launch/launch-NAME
 #
 # The tag nbidentity of a launcher is the name. Whoever may tag roles under
 # /nb-launch/ (iam:TagRole, iam:UntagRole), make roles there, pass them or

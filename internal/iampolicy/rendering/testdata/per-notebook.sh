@@ -40,9 +40,8 @@
 # documented. Deploy it last, when the daemon runs everywhere and doctor finds
 # nothing: until then it locks notebooks out.
 #
-# Give each notebook instance its role: aws sagemaker update-notebook-instance
-# --notebook-instance-name NAME --role-arn
-# arn:aws-cn:iam::111122223333:role/nb/nb-NAME, while it is stopped.
+# Give each notebook instance its role, while it is stopped:
+#   aws sagemaker update-notebook-instance --notebook-instance-name NAME --role-arn arn:aws-cn:iam::111122223333:role/nb/nb-NAME
 #
 # The policies named nbidentity-guard deny the ways around the names: to
 # sessions of administrators that work under these roles as well. PassRole to
@@ -85,7 +84,7 @@ trap 'exit 1' HUP INT TERM
 account=111122223333
 
 if ! { [ $# -eq 0 ]; }; then
-  echo 'usage: sh policy.sh' >&2
+  echo "usage: sh $0" >&2
   exit 2
 fi
 
@@ -115,7 +114,8 @@ existing_role() {
   if [ ! -e "$name.trust.before.json" ]; then
     aws iam get-role --role-name "$name" --query Role.AssumeRolePolicyDocument --output json >"$work/before"
     mv "$work/before" "$name.trust.before.json"
-    echo "$name: the trust policy until now is in $name.trust.before.json"
+    echo "$name: the trust policy until now is in $name.trust.before.json; this puts it back:"
+    echo "  aws iam update-assume-role-policy --role-name $name --policy-document file://$name.trust.before.json"
   fi
   aws iam update-assume-role-policy --role-name "$name" --policy-document "file://$work/trust"
   echo "$name: trust policy replaced"

@@ -37,9 +37,8 @@
 # documented. Deploy it last, when the daemon runs everywhere and doctor finds
 # nothing: until then it locks notebooks out.
 #
-# Give each notebook instance its role: aws sagemaker update-notebook-instance
-# --notebook-instance-name NAME --role-arn
-# arn:aws-cn:iam::111122223333:role/nb/nb-NAME, while it is stopped.
+# Give each notebook instance its role, while it is stopped:
+#   aws sagemaker update-notebook-instance --notebook-instance-name NAME --role-arn arn:aws-cn:iam::111122223333:role/nb/nb-NAME
 #
 # The policies named nbidentity-guard deny the ways around the names: to
 # sessions of administrators that work under these roles as well. PassRole to

@@ -9,14 +9,9 @@
 # shows what changes on them. terraform destroy refuses to delete them; use
 # terraform state rm.
 #
-# This file does not do: aws sagemaker add-tags --region eu-west-1
-# --resource-arn "$(aws sagemaker describe-user-profile --region eu-west-1
-# --domain-id d-exampledomain --user-profile-name alice --query UserProfileArn
-# --output text)" --tags '[{"Key":"studiouserid","Value":"alice"}]' ; aws
-# sagemaker add-tags --region eu-west-1 --resource-arn "$(aws sagemaker
-# describe-user-profile --region eu-west-1 --domain-id d-exampledomain
-# --user-profile-name bob --query UserProfileArn --output text)" --tags
-# '[{"Key":"studiouserid","Value":"bob"}]'
+# This file does not do:
+#   aws sagemaker add-tags --region eu-west-1 --resource-arn "$(aws sagemaker describe-user-profile --region eu-west-1 --domain-id d-exampledomain --user-profile-name alice --query UserProfileArn --output text)" --tags '[{"Key":"studiouserid","Value":"alice"}]'
+#   aws sagemaker add-tags --region eu-west-1 --resource-arn "$(aws sagemaker describe-user-profile --region eu-west-1 --domain-id d-exampledomain --user-profile-name bob --query UserProfileArn --output text)" --tags '[{"Key":"studiouserid","Value":"bob"}]'
 #
 # Settings of the daemon: under [role], arn =
 # "arn:aws:iam::{account}:role/SageMakerStudioExecutionRole_{name}". Session

@@ -9,13 +9,9 @@
 # shows what changes on them. terraform destroy refuses to delete them; use
 # terraform state rm.
 #
-# This file does not do: aws sagemaker add-tags --resource-arn "$(aws
-# sagemaker describe-user-profile --domain-id DOMAIN --user-profile-name alice
-# --query UserProfileArn --output text)" --tags
-# '[{"Key":"studiouserid","Value":"alice@example.com"}]' ; aws sagemaker
-# add-tags --resource-arn "$(aws sagemaker describe-user-profile --domain-id
-# DOMAIN --user-profile-name bob --query UserProfileArn --output text)" --tags
-# '[{"Key":"studiouserid","Value":"bob"}]'
+# This file does not do:
+#   aws sagemaker add-tags --resource-arn "$(aws sagemaker describe-user-profile --domain-id DOMAIN --user-profile-name alice --query UserProfileArn --output text)" --tags '[{"Key":"studiouserid","Value":"alice@example.com"}]'
+#   aws sagemaker add-tags --resource-arn "$(aws sagemaker describe-user-profile --domain-id DOMAIN --user-profile-name bob --query UserProfileArn --output text)" --tags '[{"Key":"studiouserid","Value":"bob"}]'
 #
 # Settings of the daemon: under [role], arn =
 # "arn:aws:iam::{account}:role/SageMakerStudioExecutionRole_{name}". Session

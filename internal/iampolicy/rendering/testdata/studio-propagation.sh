@@ -68,7 +68,7 @@ trap 'exit 1' HUP INT TERM
 account=111122223333
 
 if ! { [ $# -eq 1 ] && case ${1-} in check | enable | disable) ;; *) false ;; esac; }; then
-  echo 'usage: sh policy.sh check | enable | disable' >&2
+  echo "usage: sh $0 check | enable | disable" >&2
   exit 2
 fi
 domain=d-exampledomain
@@ -128,7 +128,8 @@ existing_role() {
   if [ ! -e "$name.trust.before.json" ]; then
     aws iam get-role --role-name "$name" --query Role.AssumeRolePolicyDocument --output json >"$work/before"
     mv "$work/before" "$name.trust.before.json"
-    echo "$name: the trust policy until now is in $name.trust.before.json"
+    echo "$name: the trust policy until now is in $name.trust.before.json; this puts it back:"
+    echo "  aws iam update-assume-role-policy --role-name $name --policy-document file://$name.trust.before.json"
   fi
   aws iam update-assume-role-policy --role-name "$name" --policy-document "file://$work/trust"
   echo "$name: trust policy replaced"

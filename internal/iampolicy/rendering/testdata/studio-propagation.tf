@@ -9,14 +9,10 @@
 # shows what changes on them. terraform destroy refuses to delete them; use
 # terraform state rm.
 #
-# This file does not do: aws sagemaker list-apps --region us-east-1
-# --domain-id-equals d-exampledomain --query 'Apps[?Status=='\''InService'\''
-# || Status=='\''Pending'\''].[UserProfileName || SpaceName, AppType, AppName,
-# Status]' --output text ; aws sagemaker update-domain --region us-east-1
-# --domain-id d-exampledomain --domain-settings-for-update
-# ExecutionRoleIdentityConfig=USER_PROFILE_NAME ; aws sagemaker update-domain
-# --region us-east-1 --domain-id d-exampledomain --domain-settings-for-update
-# ExecutionRoleIdentityConfig=DISABLED
+# This file does not do:
+#   aws sagemaker list-apps --region us-east-1 --domain-id-equals d-exampledomain --query 'Apps[?Status=='\''InService'\'' || Status=='\''Pending'\''].[UserProfileName || SpaceName, AppType, AppName, Status]' --output text
+#   aws sagemaker update-domain --region us-east-1 --domain-id d-exampledomain --domain-settings-for-update ExecutionRoleIdentityConfig=USER_PROFILE_NAME
+#   # off again: aws sagemaker update-domain --region us-east-1 --domain-id d-exampledomain --domain-settings-for-update ExecutionRoleIdentityConfig=DISABLED
 #
 # The switch can only be turned while no app of the domain is InService or
 # Pending: stop all apps of all profiles and spaces first. The shell script
