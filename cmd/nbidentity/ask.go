@@ -119,7 +119,12 @@ func askOnce(q question, deadline int64) (answer, error) {
 	}
 }
 
-var errTimeout error = &failure{"timeout", "nbidentityd did not answer in time; see: systemctl status nbidentityd"}
+// remedy ends what a notebook's user reads in an SDK's error when the daemon
+// does not do its work. Most users can neither see nor start it; a start of the
+// notebook installs it anew.
+const remedy = "; if that lasts, stop and start the notebook, or ask its administrator (nbidentityd doctor)"
+
+var errTimeout error = &failure{"timeout", "nbidentityd did not answer in time" + remedy}
 
 func lost(err error) error {
 	message := "nbidentityd ended the connection without an answer"
@@ -157,7 +162,7 @@ func connectFD(fd int, path string, deadline int64) error {
 		case syscall.EAGAIN:
 			return errTimeout
 		}
-		f := &failure{"no_daemon", "nothing answers at " + path + " (" + err.Error() + "); see: systemctl status nbidentityd"}
+		f := &failure{"no_daemon", "nothing answers at " + path + " (" + err.Error() + ")" + remedy}
 		switch err {
 		case syscall.ECONNREFUSED:
 			return transient{f}
