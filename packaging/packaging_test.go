@@ -206,6 +206,8 @@ func TestCompletion(t *testing.T) {
 		{"nbidentityd policy _", "self per-notebook launcher studio-propagation per-profile"},
 		{"nbidentityd policy self -f", "-format !-name"},
 		{"nbidentityd policy self -format t", "terraform !json"},
+		{"nbidentityd policy self -format _", "json cli"},
+		{"nbidentityd fleet self -format _", "cloudformation-yaml !cli"},
 		{"nbidentityd who --", "--by --name --since --until --html !--check"},
 		{"nbidentityd who --by _", "name action resource hour"},
 		{"nbidentityd who --format c", "csv !cli"},

@@ -35,13 +35,13 @@ func runDoctor(ctx context.Context, p program, args []string) error {
 	err := p.flags("doctor", args, func(fs *flag.FlagSet) {
 		fs.BoolVar(&asJSON, "json", false, "write JSON instead of text")
 		fs.Func("ignore", "`id` of a finding that is accepted; comma lists, and may be repeated", list(&ignore))
-		fs.Func("job-role", "`role` (name or ARN) that is passed to SageMaker jobs; likewise", list(&cfg.JobRoles))
-		fs.StringVar(&cfg.SettingsPath, "settings", cfg.SettingsPath, "settings `file` of the daemon (on the notebook)")
+		fs.Func("job-role", "`role` (name or ARN) that is passed to SageMaker jobs; comma lists, and may be repeated", list(&cfg.JobRoles))
+		fs.StringVar(&cfg.SettingsPath, "settings", cfg.SettingsPath, "the daemon's settings `file`, on the notebook")
 		fs.StringVar(&admin.Notebook, "notebook", "", "examine the notebook instance of this `name` from an administrator's machine")
-		fs.StringVar(&admin.Domain, "domain", "", "examine the Studio domain of this `id`, likewise")
-		fs.StringVar(&admin.Profile, "profile-name", "", "user profile of that domain, by `name`")
-		fs.StringVar(&admin.Role, "role", "", "`ARN` of the role that is assumed, when it is not the execution role; alone: examine this role, likewise")
-		fs.StringVar(&admin.AWS.Region, "region", "", "`region` to ask in, likewise; default AWS_REGION")
+		fs.StringVar(&admin.Domain, "domain", "", "examine the Studio domain of this `id` from an administrator's machine")
+		fs.StringVar(&admin.Profile, "profile-name", "", "user profile of the -domain, by `name`")
+		fs.StringVar(&admin.Role, "role", "", "`ARN` of the role that is assumed, when it is not the execution role; alone: examine this role, from an administrator's machine")
+		fs.StringVar(&admin.AWS.Region, "region", "", "`region` to ask in, from an administrator's machine; default: that of your AWS configuration")
 	})
 	if err != nil {
 		return err

@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 )
 
 // version is set by the linker.
@@ -92,6 +93,8 @@ func (p program) dispatch(ctx context.Context, args []string) error {
 	case "help", "-h", "-help", "--help":
 		p.usage(p.stdout)
 		return nil
+	case "-version", "--version": // as nbidentity has it
+		return runVersion(ctx, p, nil)
 	}
 	fmt.Fprintf(p.stderr, "nbidentityd: there is no command %q\n", args[0])
 	p.usage(p.stderr)
@@ -109,12 +112,15 @@ func (p program) usage(w io.Writer) {
 // flags parses the flags of one command, which takes no other arguments.
 func (p program) flags(name string, args []string, define func(*flag.FlagSet)) error {
 	fs := flag.NewFlagSet("nbidentityd "+name, flag.ContinueOnError)
-	fs.SetOutput(p.stderr)
+	var says strings.Builder
+	fs.SetOutput(&says)
 	define(fs)
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
+	switch err := fs.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(p.stdout, says.String())
+		return err
+	case err != nil:
+		fmt.Fprint(p.stderr, says.String())
 		return errUsage
 	}
 	if fs.NArg() > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -39,16 +40,17 @@ func runPolicy(_ context.Context, p program, args []string) error {
 // parse reads a mode and its flags.
 func (f *policyFlags) parse(p program, command string, args []string, define func(*flag.FlagSet)) error {
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
-		p.policyUsage(command)
 		if len(args) > 0 && slices.Contains([]string{"-h", "-help", "--help"}, args[0]) {
+			policyUsage(p.stdout, command)
 			return flag.ErrHelp
 		}
+		policyUsage(p.stderr, command)
 		return errUsage
 	}
 	f.Mode = iampolicy.Mode(args[0])
 	if !slices.ContainsFunc(iampolicy.Modes(), func(m struct{ Mode, Summary string }) bool { return m.Mode == args[0] }) {
 		fmt.Fprintf(p.stderr, "nbidentityd %s: there is no mode %q\n", command, args[0])
-		p.policyUsage(command)
+		policyUsage(p.stderr, command)
 		return errUsage
 	}
 	return p.flags(command+" "+args[0], args[1:], define)
@@ -71,12 +73,12 @@ func (f *policyFlags) generate() (*iampolicy.Set, error) {
 	return iampolicy.Generate(f.Options)
 }
 
-func (p program) policyUsage(command string) {
-	fmt.Fprintf(p.stderr, "usage: nbidentityd %s MODE [flags]\n", command)
+func policyUsage(w io.Writer, command string) {
+	fmt.Fprintf(w, "usage: nbidentityd %s MODE [flags]\n", command)
 	for _, m := range iampolicy.Modes() {
-		fmt.Fprintf(p.stderr, "  %-18s  %s\n", m.Mode, m.Summary)
+		fmt.Fprintf(w, "  %-18s  %s\n", m.Mode, m.Summary)
 	}
-	fmt.Fprintf(p.stderr, "nbidentityd %s MODE -h lists the flags.\n", command)
+	fmt.Fprintf(w, "nbidentityd %s MODE -h lists the flags.\n", command)
 }
 
 func (f *policyFlags) define(fs *flag.FlagSet) {
@@ -92,8 +94,8 @@ func (f *policyFlags) define(fs *flag.FlagSet) {
 	fs.StringVar(&f.Partition, "partition", "", "`partition`; default that of a role's ARN or of the region")
 	fs.StringVar(&f.Region, "region", "", "`region`; default: documents for all regions")
 	fs.Func("role", "execution `role`: name, path and name, or ARN; comma lists, and may be repeated", list(&f.Roles))
-	fs.Func("job-role", "`role` that is passed to SageMaker jobs, likewise", list(&f.JobRoles))
-	fs.Func("name", "`name` of a notebook instance or user profile; self also takes patterns with * and ?; likewise", list(&f.Names))
+	fs.Func("job-role", "`role` that is passed to SageMaker jobs: name or ARN; comma lists, and may be repeated", list(&f.JobRoles))
+	fs.Func("name", "`name` of a notebook instance or user profile; self also takes patterns with * and ?; comma lists, and may be repeated", list(&f.Names))
 	fs.StringVar(&f.namesFile, "names-file", "", "`file` with more names, one a line")
 	fs.StringVar(&f.template, "template", "{name}", "session_name of the daemon's settings")
 	fs.StringVar(&f.kind, "kind", "", "what the names are, for {kind} in the template: notebook, profile or space")

@@ -30,7 +30,7 @@ _nbidentityd() {
     if [[ $command == who ]]; then
       _nbidentityd_reply "$cur" "text json csv"
     else
-      _nbidentityd_reply "$cur" "json cloudformation-json cloudformation-yaml terraform cli"
+      _nbidentityd_reply "$cur" "$("$program" "$command" "${COMP_WORDS[2]}" -h 2>&1 | sed -n 's/.*language to write, one of \[\(.*\)\].*/\1/p')"
     fi
     return
     ;;
