@@ -27,6 +27,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws"
@@ -48,11 +49,12 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	code := m.Run()
-	if programs.dir != "" {
-		_ = os.RemoveAll(programs.dir) // of the system's temporary directory
-	}
-	os.Exit(code)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if programs.dir != "" {
+			_ = os.RemoveAll(programs.dir) // of the system's temporary directory
+		}
+		os.Exit(code)
+	}))
 }
 
 // awsS3Copy is "aws s3 cp" as far as the scripts use it, signed with the app's

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
 
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws"
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws/scenario"
@@ -68,7 +69,18 @@ func TestScripts(t *testing.T) {
 }
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"nbidentityd": main, "nbidentity": client})
+	testscript.Main(leakChecked{m}, map[string]func(){"nbidentityd": main, "nbidentity": client})
+}
+
+type leakChecked struct{ m *testing.M }
+
+func (l leakChecked) Run() int {
+	code := l.m.Run()
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
 }
 
 // client is the real nbidentity: another program, so it is built, once.

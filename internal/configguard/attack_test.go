@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 	if name := os.Getenv("NBIDENTITYD_TEST_ATTACK"); name != "" {
 		os.Exit(attack(name, os.Args[1]))
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // attack runs in a process of the user's.

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/nbidentityd/nbidentityd/internal/doctor/report"
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws/scenario"
 	"github.com/nbidentityd/nbidentityd/internal/lab/executable"
@@ -33,7 +35,8 @@ type shimAnswer struct {
 func TestMain(m *testing.M) {
 	url := os.Getenv(shimVariable)
 	if url == "" {
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m)
+		return
 	}
 	body, _ := json.Marshal(os.Args[1:])
 	resp, err := http.Post(url, "application/json", strings.NewReader(string(body)))

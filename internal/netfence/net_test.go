@@ -20,6 +20,7 @@ import (
 	"time"
 	"unsafe"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/nbidentityd/nbidentityd/internal/netfence/iptables"
@@ -40,7 +41,7 @@ func TestMain(m *testing.M) {
 	if mode := os.Getenv("NETFENCE_CLIENT"); mode != "" {
 		os.Exit(client(mode, os.Args[1:]))
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // namespace is a network namespace without a name: it is gone with the last
