@@ -21,7 +21,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -67,7 +66,7 @@ func prepare(ctx context.Context, bin string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := layOut(dir, bin); err != nil {
+	if err := stage.LayOut(dir, bin, "adversary", programs...); err != nil {
 		return err
 	}
 	return stage.Start(ctx, "-stage", dir)
@@ -81,33 +80,6 @@ func possible() error {
 	for _, tool := range []string{"curl", "unshare", "nft"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return stage.Lacking{Reason: "needs the program " + tool + " (Debian: curl, util-linux, nftables)"}
-		}
-	}
-	return nil
-}
-
-// layOut makes the stage's directories and copies the programs there, this one
-// too: the notebook's user may not be able to read the checkout.
-func layOut(dir, bin string) error {
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return err
-	}
-	for _, sub := range []string{"bin", "lab", "trust"} {
-		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
-			return err
-		}
-	}
-	from := map[string]string{"adversary": "/proc/self/exe"}
-	for _, program := range programs {
-		from[program] = filepath.Join(bin, program)
-	}
-	for program, path := range from {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return fmt.Errorf("%w (make builds it)", err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "bin", program), data, 0o755); err != nil {
-			return err
 		}
 	}
 	return nil

@@ -24,7 +24,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -69,31 +68,8 @@ func prepare(ctx context.Context, bin, cases string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := layOut(dir, bin); err != nil {
+	if err := stage.LayOut(dir, bin, "interop", programs...); err != nil {
 		return err
 	}
 	return stage.Start(ctx, "-stage", dir, "-cases", cases)
-}
-
-// layOut makes the stage's directories and copies the programs there: the
-// notebook's user may not be able to read the checkout.
-func layOut(dir, bin string) error {
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return err
-	}
-	for _, sub := range []string{"bin", "lab", "trust"} {
-		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
-			return err
-		}
-	}
-	for _, program := range programs {
-		data, err := os.ReadFile(filepath.Join(bin, program))
-		if err != nil {
-			return fmt.Errorf("%w (make builds it)", err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "bin", program), data, 0o755); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -69,6 +69,34 @@ func Start(ctx context.Context, args ...string) error {
 	return err
 }
 
+// LayOut makes what a stage in the directory dir needs, and copies programs from
+// the directory bin to dir/bin, and this one as self: a notebook's user may not be able to
+// read the checkout. Build takes dir/lab, Trust dir/trust.
+func LayOut(dir, bin, self string, programs ...string) error {
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	for _, sub := range []string{"bin", "lab", "trust"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
+			return err
+		}
+	}
+	from := map[string]string{self: "/proc/self/exe"}
+	for _, program := range programs {
+		from[program] = filepath.Join(bin, program)
+	}
+	for program, path := range from {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("%w (make builds it)", err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "bin", program), data, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Build makes this process, which Start has started, the AWS of these
 // notebooks. The existing directory lab is kept in memory from then on, so that
 // what the daemon has locked there is gone with the stage too; lab/tmp becomes
