@@ -46,8 +46,15 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/lazyregexp"
 )
 
-// MaxSize is the largest text in bytes that the package will look at.
-const MaxSize = 1 << 20
+// What the package will look at. The lines of the largest text are bounded
+// because each costs some hundred bytes to look at: of a megabyte of line ends,
+// a notebook user's, the daemon would die.
+const (
+	MaxSize  = 1 << 20 // bytes
+	MaxLines = 1 << 14 // without those that Apply adds
+
+	maxFindings = 32 // of each kind and file
+)
 
 // Managed is what the default profile must say. An empty Region or
 // STSRegionalEndpoints leaves that key to the user.
@@ -96,8 +103,14 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("line %d: %s: %s", e.Line, e.Problem, e.Remedy)
 }
 
-// ErrTooLarge is returned for text over MaxSize.
-var ErrTooLarge = errors.New("config is larger than 1 MiB")
+// ErrTooLarge is returned for text over MaxSize or MaxLines.
+var ErrTooLarge = errors.New("config is larger than 1 MiB or 16384 lines")
+
+// tooLarge leaves room for what Apply adds: at most a line for each, and the
+// blocks of two sections.
+func tooLarge(text []byte) bool {
+	return len(text) > MaxSize || bytes.Count(text, []byte("\n")) > 2*MaxLines+32
+}
 
 // Action says what Apply does to a line.
 type Action string
@@ -151,10 +164,14 @@ func Plan(config []byte, m Managed) (Edit, error) {
 	if err := m.Validate(); err != nil {
 		return Edit{}, err
 	}
-	if len(config) > MaxSize {
+	if tooLarge(config) {
 		return Edit{}, ErrTooLarge
 	}
-	doc, err := parse(strip(splitLines(config)))
+	lines := strip(splitLines(config))
+	if len(lines) > MaxLines {
+		return Edit{}, ErrTooLarge
+	}
+	doc, err := parse(lines)
 	if err != nil {
 		return Edit{}, err
 	}

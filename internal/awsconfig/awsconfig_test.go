@@ -1,10 +1,13 @@
 package awsconfig
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -357,4 +360,64 @@ func apply(t testing.TB, text string) string {
 		t.Fatalf("Apply(%q): %v", text, err)
 	}
 	return string(got)
+}
+
+// A user's file of nothing but line ends took the daemon half a gigabyte, and one
+// of nothing but conflicts as many findings as lines.
+func TestHostileTextCostsLittle(t *testing.T) {
+	ends := bytes.Repeat([]byte("\n"), MaxSize)
+	var conflicts, faults bytes.Buffer
+	conflicts.WriteString("[default]\n")
+	faults.WriteString("[a]\n")
+	for i := range MaxLines {
+		fmt.Fprintf(&conflicts, "sso_%x=\n", i)
+		fmt.Fprintf(&faults, "%x:\n", i)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := Plan(ends, testManaged); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("Plan of %d line ends: %v, want ErrTooLarge", len(ends), err)
+	}
+	if _, err := AddProfile(ends, "p", []Key{{"region", "us-east-1"}}); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("AddProfile to %d line ends: %v, want ErrTooLarge", len(ends), err)
+	}
+	if Binds(ends, testManaged) || len(Check(ends, testManaged)) != 1 {
+		t.Error("line ends bind, or have not one finding")
+	}
+	if found := Shadows(nil, ends); len(found) != 1 || !strings.Contains(found[0].Problem, "too large") {
+		t.Errorf("Shadows of line ends = %v, want that they are too many", found)
+	}
+	if found := Faults(ends, ends); len(found) != 0 {
+		t.Errorf("Faults of line ends: %d", len(found))
+	}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 16<<20 {
+		t.Errorf("looking at a megabyte of line ends took %d MB", took>>20)
+	}
+	if n := len(Shadows(nil, conflicts.Bytes())); n != maxFindings {
+		t.Errorf("%d shadows, want the first %d", n, maxFindings)
+	}
+	if n := len(Faults(faults.Bytes(), nil)); n != maxFindings {
+		t.Errorf("%d faults, want the first %d", n, maxFindings)
+	}
+}
+
+// What Apply accepts it must accept again, with the lines that it has added.
+func TestLargestTextStaysAcceptable(t *testing.T) {
+	t.Parallel()
+	text := []byte("[default]\n" + strings.Repeat("#\n", MaxLines-1-32))
+	for i := range 31 {
+		text = fmt.Appendf(text, "sso_%x = x\n", i)
+	}
+	text = append(text, "region: x\n"...)
+	for range 2 {
+		out, err := Apply(text, testManaged)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = out
+	}
+	if _, err := Apply(append(text, "#\n"...), testManaged); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("one line more: %v, want ErrTooLarge", err)
+	}
 }

@@ -49,7 +49,7 @@ func Check(config []byte, m Managed) []Finding {
 // profile from m.CredentialProcess, whatever else the user has changed in
 // config. A text that Check finds fault with can still bind.
 func Binds(config []byte, m Managed) bool {
-	if len(config) > MaxSize {
+	if tooLarge(config) {
 		return false
 	}
 	doc, err := parse(splitLines(config))
@@ -139,8 +139,8 @@ func inspect(have, want []line) []Finding {
 
 // Shadows reports what wins over the managed keys although they are there:
 // credential keys in [default] of the credentials file, which most clients
-// prefer, and a [profile default] of the config that has no managed block.
-// Either text may be nil.
+// prefer, and a [profile default] of the config that has no managed block. Of
+// many it reports the first. Either text may be nil.
 func Shadows(config, credentials []byte) []Finding {
 	var found []Finding
 	lines := splitLines(config)
@@ -151,8 +151,15 @@ func Shadows(config, credentials []byte) []Finding {
 				Problem: "[profile default] hides [default] from most clients", Remedy: repair})
 		}
 	}
+	if tooLarge(credentials) {
+		return append(found, Finding{File: "credentials", Problem: "it is too large to look for keys that override credential_process",
+			Remedy: fmt.Sprintf("make it smaller than %d lines", MaxLines)})
+	}
 	inDefault := false
 	for _, l := range splitLines(credentials) {
+		if len(found) >= maxFindings {
+			break // who needs more to act
+		}
 		if isHeader(strings.TrimFunc(l.text, isSpace)) {
 			inDefault = canonicalHeader(l.text) != ""
 			continue

@@ -4,18 +4,25 @@ import "strings"
 
 // Faults reports lines of the user's own that Apply leaves alone and that make
 // some client refuse the file, or misread what the default profile says. A
-// client that refuses it goes on to other credentials. Either text may be nil.
+// client that refuses it goes on to other credentials. Of many it reports the
+// first. Either text may be nil.
 func Faults(config, credentials []byte) []Finding {
 	return append(faultsOf("config", config), faultsOf("credentials", credentials)...)
 }
 
 func faultsOf(file string, text []byte) []Finding {
+	if tooLarge(text) {
+		return nil // Apply and Shadows say so
+	}
 	doc, err := parse(splitLines(text))
 	if err != nil {
 		return nil // Apply says so; of a credentials file every client does
 	}
 	var found []Finding
 	for _, it := range doc.items {
+		if len(found) >= maxFindings {
+			break
+		}
 		if it.indented && (it.kind == option || it.kind == header) {
 			found = append(found, Finding{File: file, Line: it.num, Key: it.key,
 				Problem: "an indented line without a value above it makes the SDKs for Java and Rust refuse the whole file",

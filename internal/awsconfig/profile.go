@@ -35,7 +35,7 @@ func AddProfile(config []byte, name string, keys []Key) ([]byte, error) {
 	if len(keys) == 0 || len(keys) > maxKeys {
 		return nil, fmt.Errorf("profile %s: %d keys: give 1 to %d", name, len(keys), maxKeys)
 	}
-	if len(config) > MaxSize {
+	if tooLarge(config) {
 		return nil, ErrTooLarge
 	}
 	lines := splitLines(config)
@@ -67,7 +67,7 @@ func AddProfile(config []byte, name string, keys []Key) ([]byte, error) {
 		return nil, fmt.Errorf("profile %s: %w", name, err)
 	}
 	text := joinLines(lines)
-	if len(text) > MaxSize {
+	if tooLarge(text) {
 		return nil, ErrTooLarge
 	}
 	return text, nil
@@ -81,7 +81,7 @@ func RemoveProfile(config []byte, name string) ([]byte, error) {
 	if !profileRE.MatchString(name) || strings.EqualFold(name, "default") {
 		return nil, fmt.Errorf("profile name %q: it must have 1 to 64 letters, digits or _.@+- and not be default", name)
 	}
-	if len(config) > MaxSize {
+	if tooLarge(config) {
 		return nil, ErrTooLarge
 	}
 	doc, err := parse(splitLines(config))
