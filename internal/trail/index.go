@@ -25,7 +25,7 @@ type Index struct {
 	bases     map[string]*base // by access key
 	baseStart map[start]*base  // nil where two began in the same second
 
-	names     map[string]string // of the source identities that occur
+	names     map[string]string // by the session names and source identities in the evidence
 	known     map[string]bool   // names that something vouches for
 	notebooks map[string]bool   // names that base credentials claimed
 	roles     map[string]bool   // ARNs of the roles that notebooks run as
@@ -90,6 +90,7 @@ func NewIndex(e *evidence.Evidence, cfg Config) *Index {
 		jobs: make(map[string]*evidence.Job), streams: make(map[string]*evidence.Job),
 		grants: make(map[string]grantAnswer), granted: make(map[string]grantAnswer),
 	}
+	x.addSpellings()
 	x.addSessions()
 	x.addBases()
 	x.addNames()
@@ -100,13 +101,26 @@ func NewIndex(e *evidence.Evidence, cfg Config) *Index {
 	for i := range x.sessions {
 		x.judge(int32(i))
 	}
-	for source := range e.Sources {
-		x.names[source] = x.name(source)
-	}
 	x.addJobs()
 	x.addGrants()
 	x.addOpenings()
 	return x
+}
+
+// addSpellings finds out once whom each session name and source identity stands for.
+func (x *Index) addSpellings() {
+	add := func(s string) {
+		if _, known := x.names[s]; !known {
+			x.names[s] = x.name(s)
+		}
+	}
+	for source := range x.evidence.Sources {
+		add(source)
+	}
+	for i := range x.evidence.Issues {
+		add(x.evidence.Issues[i].Session)
+		add(x.evidence.Issues[i].Source)
+	}
 }
 
 // addSessions takes each issue once: two accounts may have received the record, one of

@@ -227,13 +227,42 @@ func (x *Index) principal(c *calls.Caller) *verdict {
 }
 
 // Who answers for a call.
-func (x *Index) Who(c *calls.Call) Answer {
-	a := x.caller(&c.Caller)
+func (x *Index) Who(c *calls.Call) Answer { return x.call(c, x.caller(c.Caller)) }
+
+// Asker answers for many calls of one goroutine's. What is true of all calls of a
+// caller it finds out once.
+type Asker struct {
+	index   *Index
+	answers map[*calls.Caller]Answer
+}
+
+// Asker returns one.
+func (x *Index) Asker() *Asker { return &Asker{x, make(map[*calls.Caller]Answer)} }
+
+// maxAsked is how many callers are remembered: with each the block of calls that it is
+// from stays in memory.
+const maxAsked = 1024
+
+// Who answers for a call, as [Index.Who] does.
+func (k *Asker) Who(c *calls.Call) Answer {
+	a, known := k.answers[c.Caller]
+	if !known {
+		if len(k.answers) == maxAsked {
+			clear(k.answers)
+		}
+		a = k.index.caller(c.Caller)
+		k.answers[c.Caller] = a
+	}
+	return k.index.call(c, a)
+}
+
+// call answers for a call of which the caller's answer is a.
+func (x *Index) call(c *calls.Call, a Answer) Answer {
 	if a.Name == "" {
 		x.byLakeFormation(c, &a)
 	}
 	if a.Name == "" {
-		x.byJob(&c.Caller, &a)
+		x.byJob(c.Caller, &a)
 	}
 	if a.Escape != NoEscape && x.daemons(c) {
 		a.Escape = NoEscape

@@ -158,7 +158,7 @@ func TestWho(t *testing.T) {
 		t.Run(label, func(t *testing.T) {
 			t.Parallel()
 			e := &evidence.Evidence{Issues: test.issues, Sources: map[string]bool{}}
-			got := NewIndex(e, Config{}).Who(&calls.Call{Caller: test.caller, Time: 1000})
+			got := NewIndex(e, Config{}).Who(&calls.Call{Caller: &test.caller, Time: 1000})
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -253,7 +253,7 @@ func TestForgeries(t *testing.T) {
 			for range 5 { // in any order
 				rand.Shuffle(len(e.Issues), func(i, j int) { e.Issues[i], e.Issues[j] = e.Issues[j], e.Issues[i] })
 				x := NewIndex(e, Config{})
-				got := x.Who(&calls.Call{Caller: test.caller, Time: now})
+				got := x.Who(&calls.Call{Caller: &test.caller, Time: now})
 				if diff := cmp.Diff(test.want, got, cmpopts.IgnoreFields(Answer{}, "Conflict")); diff != "" {
 					t.Fatalf("(-want +got):\n%s", diff)
 				}
@@ -305,7 +305,7 @@ func TestEscapesAreNotTheDaemonsCalls(t *testing.T) {
 		{calls.Call{Service: "sagemaker.amazonaws.com", Action: "DeleteSpace"}, Bypass},
 		{calls.Call{Service: "s3.amazonaws.com", Action: "GetObject"}, Bypass},
 	} {
-		test.call.Caller = machine("B")
+		test.call.Caller = new(machine("B"))
 		if got := x.Who(&test.call); got.Escape != test.want || got.Name != "alice-nb" {
 			t.Errorf("%s %s: %+v", test.call.Action, test.call.ID, got)
 		}
@@ -334,13 +334,13 @@ func TestLakeFormation(t *testing.T) {
 		call calls.Call
 		want Answer
 	}{
-		"by the query":            {calls.Call{Caller: lake("AWSLF-1")}, name("alice-nb", RungLakeFormation, High)},
-		"by the caller":           {calls.Call{Caller: lake("AWSLF-2")}, name("bob-nb", RungLakeFormation, High)},
-		"of two":                  {calls.Call{Caller: lake("AWSLF-3")}, Answer{Reason: Ambiguous, Candidates: []string{"alice-nb", "bob-nb"}}},
-		"of a query not seen":     {calls.Call{Caller: lake("AWSLF-4")}, no(NoIssue)},
-		"of a grant not seen":     {calls.Call{Caller: lake("AWSLF-5")}, no(NoGrant)},
-		"the grant itself":        {calls.Call{ID: "g1", Caller: generic}, name("alice-nb", RungLakeFormation, High)},
-		"a grant that names some": {calls.Call{ID: "g4", Caller: bob}, name("bob-nb", RungSource, High)},
+		"by the query":            {calls.Call{Caller: new(lake("AWSLF-1"))}, name("alice-nb", RungLakeFormation, High)},
+		"by the caller":           {calls.Call{Caller: new(lake("AWSLF-2"))}, name("bob-nb", RungLakeFormation, High)},
+		"of two":                  {calls.Call{Caller: new(lake("AWSLF-3"))}, Answer{Reason: Ambiguous, Candidates: []string{"alice-nb", "bob-nb"}}},
+		"of a query not seen":     {calls.Call{Caller: new(lake("AWSLF-4"))}, no(NoIssue)},
+		"of a grant not seen":     {calls.Call{Caller: new(lake("AWSLF-5"))}, no(NoGrant)},
+		"the grant itself":        {calls.Call{ID: "g1", Caller: &generic}, name("alice-nb", RungLakeFormation, High)},
+		"a grant that names some": {calls.Call{ID: "g4", Caller: &bob}, name("bob-nb", RungSource, High)},
 	} {
 		if diff := cmp.Diff(test.want, x.Who(&test.call)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", label, diff)
@@ -378,7 +378,7 @@ func TestJobs(t *testing.T) {
 		"a hint":              {role("SageMaker", "JOB1", 5), Answer{Reason: NoClaim, Escape: Possible, Job: "training t1", StartedBy: "alice-nb"}},
 		"hints that disagree": {role("SageMaker", "JOB2", 6), Answer{Reason: NoClaim, Escape: Possible}},
 	} {
-		if diff := cmp.Diff(test.want, x.Who(&calls.Call{Caller: test.caller})); diff != "" {
+		if diff := cmp.Diff(test.want, x.Who(&calls.Call{Caller: &test.caller})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", label, diff)
 		}
 	}
@@ -420,7 +420,7 @@ func TestOpeners(t *testing.T) {
 	e := &evidence.Evidence{Openings: []evidence.Opening{{At: 10, Name: "alice-nb", Caller: &ann}, {At: 20, Name: "alice-nb", Caller: &ben}}}
 	x := NewIndex(e, Config{})
 	for when, want := range map[int64]string{9: "", 10: "ann", 19: "ann", 20: "ben", 1000: "ben"} {
-		if got := x.Who(&calls.Call{Time: when, Caller: by(role("x", "K", 1), "alice-nb")}); got.Opener != want {
+		if got := x.Who(&calls.Call{Time: when, Caller: new(by(role("x", "K", 1), "alice-nb"))}); got.Opener != want {
 			t.Errorf("at %d: opened by %q, want %q", when, got.Opener, want)
 		}
 	}
@@ -434,7 +434,7 @@ func TestCopiesOfOtherAccounts(t *testing.T) {
 	bare.Caller, bare.ID = &calls.Caller{Type: "AWSAccount", Principal: "AROAEXECEXAMPLE:alice-nb"}, "bare"
 	for _, order := range [][]evidence.Issue{{full, bare}, {bare, full}} {
 		x := NewIndex(&evidence.Evidence{Issues: order}, Config{})
-		if got := x.Who(&calls.Call{Caller: etl("partner", "K", 10)}); got.Name != "alice-nb" || got.Confidence != High {
+		if got := x.Who(&calls.Call{Caller: new(etl("partner", "K", 10))}); got.Name != "alice-nb" || got.Confidence != High {
 			t.Errorf("%+v", got)
 		}
 		if x.IsCopy(&calls.Call{ID: "full"}) || !x.IsCopy(&calls.Call{ID: "bare"}) {
@@ -454,7 +454,7 @@ func TestTemplate(t *testing.T) {
 		t.Fatal(err)
 	}
 	x := NewIndex(&evidence.Evidence{Issues: []evidence.Issue{issue(1, machine("B"), session, "K", "")}}, Config{Template: template})
-	if got := x.Who(&calls.Call{Caller: role(session, "K", 1)}); got.Name != "alice-nb" {
+	if got := x.Who(&calls.Call{Caller: new(role(session, "K", 1))}); got.Name != "alice-nb" {
 		t.Errorf("%q gave %+v", session, got)
 	}
 }
@@ -487,7 +487,7 @@ func TestPublicTrail(t *testing.T) {
 				return
 			}
 			sessions++
-			i, rung, _ := x.find(&c.Caller)
+			i, rung, _ := x.find(c.Caller)
 			switch rung {
 			case RungKey:
 				byKey++

@@ -10,27 +10,10 @@ package calls
 
 import (
 	"bytes"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/nbidentityd/nbidentityd/internal/trail/record"
 )
-
-// Caller is what a record says about who called.
-type Caller struct {
-	Type      string // AssumedRole, IAMUser, AWSService, ...
-	Principal string // principalId; AROA...:session for a role session
-	ARN       string
-	Account   string
-	Key       string // access key id
-	User      string // userName
-	InvokedBy string // the service that made the call, on its own or for the caller
-	Source    string // source identity
-	Created   int64  // start of the session, Unix seconds; 0 when unknown
-	Issuer    string // ARN of the role, with its path
-	Person    string // Identity Center user that the call was made for
-	Scope     string // ARN of what the credentials were issued to
-}
 
 // Call is one API call. Strings are "" when the record does not say.
 type Call struct {
@@ -40,60 +23,27 @@ type Call struct {
 	Region   string
 	Address  string
 	Error    string
-	Resource string // what was called upon, as well as the parameters tell
-	Account  string // that received the record
-	ID       string // of the event
-	SharedID string // of an event that several accounts received
-	Caller   Caller
+	Resource string  // what was called upon, as well as the parameters tell
+	Account  string  // that received the record
+	ID       string  // of the event
+	SharedID string  // of an event that several accounts received
+	Caller   *Caller // shared with other calls; never nil
+}
+
+// strings lists the fields in the order in which they are kept.
+func (c *Call) strings() [fieldCount]*string {
+	return [...]*string{&c.Service, &c.Action, &c.Region, &c.Address, &c.Error, &c.Resource, &c.Account, &c.ID, &c.SharedID}
 }
 
 const (
-	fieldCount    = 20
+	fieldCount    = 9
 	resourceField = 5 // in the order of Call.strings
 )
 
 // views returns the fields of a record in the order of Call.strings, without the
 // resource.
 func views(r *record.Record) [fieldCount][]byte {
-	id := &r.Identity
-	return [...][]byte{
-		r.EventSource, r.EventName, r.AWSRegion, r.SourceIPAddress, r.ErrorCode, nil, r.RecipientAccountID, r.EventID, r.SharedEventID,
-		id.Type, id.PrincipalID, id.ARN, id.AccountID, id.AccessKeyID, id.UserName, id.InvokedBy, id.Session.SourceIdentity, id.Session.IssuerARN, id.OnBehalfOf, id.InScopeOf,
-	}
-}
-
-// FromRecord copies what matters out of a record.
-func FromRecord(r *record.Record) Call {
-	c := Call{Time: r.Time}
-	c.Caller.Created = r.Identity.Session.Created
-	fields := views(r)
-	for i, field := range c.strings() {
-		*field = string(fields[i])
-	}
-	c.Resource = string(appendResource(nil, r))
-	return c
-}
-
-// IsRoleSession reports whether the caller acted as a role. Another account's copy of
-// a record may say no more than AWSAccount and the principal.
-func (c *Caller) IsRoleSession() bool {
-	return c.Type == "AssumedRole" || c.Type == "AWSAccount" && strings.Contains(c.Principal, ":")
-}
-
-// Session returns the role session name, "" when the caller is no role session.
-func (c *Caller) Session() string {
-	if !c.IsRoleSession() {
-		return ""
-	}
-	if _, session, found := strings.Cut(c.Principal, ":"); found {
-		return session
-	}
-	if _, resource, found := strings.Cut(c.ARN, ":assumed-role/"); found {
-		if _, session, found := strings.Cut(resource, "/"); found {
-			return session
-		}
-	}
-	return ""
+	return [...][]byte{r.EventSource, r.EventName, r.AWSRegion, r.SourceIPAddress, r.ErrorCode, nil, r.RecipientAccountID, r.EventID, r.SharedEventID}
 }
 
 const maxResource = 300 // bytes

@@ -2,7 +2,6 @@ package calls
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -82,44 +81,35 @@ func (s *Spool) add(compressed []byte) error {
 type Writer struct {
 	spool             *Spool
 	plain, compressed []byte
-	resource          []byte
+	callers           map[string]uint64 // numbers of those in plain, by their text
+	caller, resource  []byte
 }
 
 // Writer returns a writer. What it was given is in the spool after Flush.
 func (s *Spool) Writer() *Writer {
-	return &Writer{spool: s, plain: make([]byte, 0, blockSize+64<<10)}
+	return &Writer{spool: s, plain: make([]byte, 0, blockSize+64<<10), callers: make(map[string]uint64)}
 }
 
-// Add puts a call into the spool.
-func (w *Writer) Add(c *Call) error {
-	w.numbers(c.Time, c.Caller.Created)
-	for _, field := range c.strings() {
-		w.plain = binary.AppendUvarint(w.plain, uint64(len(*field)))
-		w.plain = append(w.plain, *field...)
+// Add puts the call that a record is of into the spool. A caller stands in a block
+// once, before its first call: most calls have the caller of many others.
+func (w *Writer) Add(r *record.Record) error {
+	w.plain = binary.AppendVarint(w.plain, r.Time)
+	w.caller = appendCaller(w.caller[:0], &r.Identity)
+	number, known := w.callers[string(w.caller)]
+	if !known {
+		number = uint64(len(w.callers))
+		w.callers[string(w.caller)] = number
 	}
-	return w.flushWhenFull()
-}
-
-// AddRecord puts the call that a record is of into the spool, as Add does with that
-// of FromRecord.
-func (w *Writer) AddRecord(r *record.Record) error {
-	w.numbers(r.Time, r.Identity.Session.Created)
+	w.plain = binary.AppendUvarint(w.plain, number)
+	if !known {
+		w.plain = append(w.plain, w.caller...)
+	}
 	fields := views(r)
 	w.resource = appendResource(w.resource[:0], r)
 	fields[resourceField] = w.resource
 	for _, field := range fields {
-		w.plain = binary.AppendUvarint(w.plain, uint64(len(field)))
-		w.plain = append(w.plain, field...)
+		w.plain = appendField(w.plain, field)
 	}
-	return w.flushWhenFull()
-}
-
-func (w *Writer) numbers(at, created int64) {
-	w.plain = binary.AppendVarint(w.plain, at)
-	w.plain = binary.AppendVarint(w.plain, created)
-}
-
-func (w *Writer) flushWhenFull() error {
 	if len(w.plain) < blockSize {
 		return nil
 	}
@@ -136,16 +126,8 @@ func (w *Writer) Flush() error {
 	}
 	w.compressed = s2.Encode(w.compressed[:cap(w.compressed)], w.plain)
 	w.plain = w.plain[:0]
+	clear(w.callers)
 	return w.spool.add(w.compressed)
-}
-
-// strings lists the fields in the order in which they are kept.
-func (c *Call) strings() [fieldCount]*string {
-	id := &c.Caller
-	return [...]*string{
-		&c.Service, &c.Action, &c.Region, &c.Address, &c.Error, &c.Resource, &c.Account, &c.ID, &c.SharedID,
-		&id.Type, &id.Principal, &id.ARN, &id.Account, &id.Key, &id.User, &id.InvokedBy, &id.Source, &id.Issuer, &id.Person, &id.Scope,
-	}
 }
 
 // Blocks is the number of blocks to read.
@@ -175,8 +157,9 @@ func (r *Reader) Read(number int, f func(*Call)) error {
 	if r.plain, err = s2.Decode(r.plain[:cap(r.plain)], b.bytes); err != nil {
 		return fmt.Errorf("reading calls back: %w", err)
 	}
+	var callers []*Caller
 	for text, c := string(r.plain), (Call{}); len(text) > 0; {
-		if text, err = c.decode(text); err != nil {
+		if text, err = c.decode(text, &callers); err != nil {
 			return err
 		}
 		f(&c)
@@ -184,33 +167,28 @@ func (r *Reader) Read(number int, f func(*Call)) error {
 	return nil
 }
 
-var errSpool = errors.New("reading calls back: the temporary file has changed")
-
-func (c *Call) decode(text string) (rest string, err error) {
-	for _, number := range []*int64{&c.Time, &c.Caller.Created} {
-		u, size := uvarint(text)
-		if size == 0 {
-			return "", errSpool
-		}
-		*number, text = int64(u>>1)^-int64(u&1), text[size:]
+// decode reads a call. callers are those of the block so far.
+func (c *Call) decode(text string, callers *[]*Caller) (rest string, err error) {
+	if c.Time, text, err = cutNumber(text); err != nil {
+		return "", err
 	}
-	for _, field := range c.strings() {
-		length, size := uvarint(text)
-		if size == 0 || length > uint64(len(text)-size) {
-			return "", errSpool
+	number, size := uvarint(text)
+	if size == 0 || number > uint64(len(*callers)) {
+		return "", errText
+	}
+	text = text[size:]
+	if number == uint64(len(*callers)) {
+		caller := new(Caller)
+		if text, err = caller.decode(text); err != nil {
+			return "", err
 		}
-		*field, text = text[size:size+int(length)], text[size+int(length):]
+		*callers = append(*callers, caller)
+	}
+	c.Caller = (*callers)[number]
+	for _, field := range c.strings() {
+		if *field, text, err = cutField(text); err != nil {
+			return "", err
+		}
 	}
 	return text, nil
-}
-
-// uvarint is binary.Uvarint for strings; the size is 0 when there is no number.
-func uvarint(s string) (u uint64, size int) {
-	for i := 0; i < len(s) && i < binary.MaxVarintLen64; i++ {
-		u |= uint64(s[i]&0x7f) << (7 * i)
-		if s[i] < 0x80 {
-			return u, i + 1
-		}
-	}
-	return 0, 0
 }

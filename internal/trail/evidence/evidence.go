@@ -96,16 +96,12 @@ type Grant struct {
 type Collector struct {
 	found   Evidence
 	strings map[string]string
-	callers map[calls.Caller]*calls.Caller
+	callers calls.Callers
 }
 
 // NewCollector returns an empty collector.
 func NewCollector() *Collector {
-	return &Collector{
-		found:   Evidence{Sources: make(map[string]bool)},
-		strings: make(map[string]string),
-		callers: make(map[calls.Caller]*calls.Caller),
-	}
+	return &Collector{found: Evidence{Sources: make(map[string]bool)}, strings: make(map[string]string)}
 }
 
 // Merge returns what all collectors found.
@@ -138,44 +134,40 @@ func (k *Collector) Add(r *record.Record) {
 	if source := r.Identity.Session.SourceIdentity; len(source) > 0 && !k.found.Sources[string(source)] {
 		k.found.Sources[k.keep(string(source))] = true
 	}
-	take := k.taker(r)
-	if take == nil {
-		return
-	}
-	c := calls.FromRecord(r)
-	take(r, &c)
-}
-
-// taker returns what takes records of that service and action, nil for most.
-func (k *Collector) taker(r *record.Record) func(*record.Record, *calls.Call) {
+	refused := len(r.ErrorCode) > 0
 	switch string(r.EventSource) {
 	case "sts.amazonaws.com":
 		switch string(r.EventName) {
 		case "AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot", "GetSessionToken", "GetFederationToken":
-			return k.issue
+			k.issue(r)
 		}
 	case "sagemaker.amazonaws.com":
-		switch string(r.EventName) {
-		case "CreatePresignedNotebookInstanceUrl", "CreatePresignedDomainUrl":
-			return k.opening
+		if refused {
+			return
 		}
-		if _, ok := jobs[string(r.EventName)]; ok {
-			return k.job
+		switch string(r.EventName) {
+		case "CreatePresignedNotebookInstanceUrl":
+			k.opening(r, "notebookInstanceName")
+		case "CreatePresignedDomainUrl":
+			k.opening(r, "userProfileName")
+		default:
+			if is, ok := jobs[string(r.EventName)]; ok {
+				k.job(r, is)
+			}
 		}
 	case "athena.amazonaws.com":
 		if string(r.EventName) == "StartQueryExecution" {
-			return k.query
+			k.query(r)
 		}
 	case "lakeformation.amazonaws.com":
-		if string(r.EventName) == "GetDataAccess" {
-			return k.grant
+		if string(r.EventName) == "GetDataAccess" && !refused {
+			k.grant(r)
 		}
 	case "logs.amazonaws.com":
 		if string(r.EventName) == "CreateLogStream" {
-			return k.stream
+			k.stream(r)
 		}
 	}
-	return nil
 }
 
 // keep returns s in memory that is shared by all equal strings.
@@ -183,52 +175,34 @@ func (k *Collector) keep(s string) string {
 	if kept, ok := k.strings[s]; ok {
 		return kept
 	}
-	s = strings.Clone(s)
 	k.strings[s] = s
 	return s
 }
 
-// caller returns the caller in memory that is shared by all its calls.
-func (k *Collector) caller(c *calls.Call) *calls.Caller {
-	if kept, ok := k.callers[c.Caller]; ok {
-		return kept
-	}
-	kept := c.Caller
-	for _, field := range []*string{
-		&kept.Type, &kept.Principal, &kept.ARN, &kept.Account, &kept.User, &kept.InvokedBy,
-		&kept.Source, &kept.Issuer, &kept.Person, &kept.Scope, &kept.Key,
-	} {
-		*field = k.keep(*field)
-	}
-	k.callers[kept] = &kept
-	return &kept
-}
-
-func (k *Collector) issue(r *record.Record, c *calls.Call) {
+func (k *Collector) issue(r *record.Record) {
 	issue := Issue{
-		At: c.Time, Address: k.keep(c.Address), ID: strings.Clone(c.ID),
 		Key:    record.String(r.ResponseElements, "credentials", "accessKeyId"),
 		Unique: k.keep(record.String(r.ResponseElements, "assumedRoleUser", "assumedRoleId")),
-		Source: k.keep(record.String(r.ResponseElements, "sourceIdentity")),
-		Role:   k.keep(record.String(r.RequestParameters, "roleArn")),
 	}
 	if issue.Key == "" && issue.Unique == "" {
 		return // refused
 	}
-	if issue.Source == "" {
-		issue.Source = k.keep(record.String(r.RequestParameters, "sourceIdentity"))
-	}
+	issue.At, issue.Address, issue.ID, issue.Caller = r.Time, k.keep(string(r.SourceIPAddress)), string(r.EventID), k.callers.Of(r)
+	issue.Source = k.keep(cmp.Or(record.String(r.ResponseElements, "sourceIdentity"), record.String(r.RequestParameters, "sourceIdentity")))
+	issue.Role = k.keep(record.String(r.RequestParameters, "roleArn"))
 	issue.Session = record.String(r.RequestParameters, "roleSessionName")
 	if _, session, found := strings.Cut(issue.Unique, ":"); found && issue.Session == "" {
 		issue.Session = session
 	}
 	issue.Session = k.keep(issue.Session)
-	issue.Caller = k.caller(c)
 	k.found.Issues = append(k.found.Issues, issue)
 }
 
-// jobs maps the calls that start work to its kind and to the keys of its name and ARN.
-var jobs = map[string]struct{ kind, name, arn string }{
+// startsJob says of which kind of job a call is the start, and the keys of its name and
+// ARN.
+type startsJob struct{ kind, name, arn string }
+
+var jobs = map[string]startsJob{
 	"CreateTrainingJob":             {"training", "trainingJobName", "trainingJobArn"},
 	"CreateProcessingJob":           {"processing", "processingJobName", "processingJobArn"},
 	"CreateTransformJob":            {"transform", "transformJobName", "transformJobArn"},
@@ -238,11 +212,7 @@ var jobs = map[string]struct{ kind, name, arn string }{
 	"StartPipelineExecution":        {"pipeline", "pipelineName", "pipelineExecutionArn"},
 }
 
-func (k *Collector) job(r *record.Record, c *calls.Call) {
-	if c.Error != "" {
-		return
-	}
-	is := jobs[c.Action]
+func (k *Collector) job(r *record.Record, is startsJob) {
 	name := record.String(r.RequestParameters, is.name)
 	if name == "" {
 		name = record.String(r.RequestParameters, "pipelineExecutionDisplayName")
@@ -252,35 +222,31 @@ func (k *Collector) job(r *record.Record, c *calls.Call) {
 		role = record.String(r.RequestParameters, "trainingJobDefinition", "roleArn")
 	}
 	k.found.Jobs = append(k.found.Jobs, Job{
-		At: c.Time, Kind: is.kind, Name: name, ARN: record.String(r.ResponseElements, is.arn), Role: k.keep(role), Caller: k.caller(c), ID: strings.Clone(c.ID),
+		At: r.Time, Kind: is.kind, Name: name, ARN: record.String(r.ResponseElements, is.arn), Role: k.keep(role), Caller: k.callers.Of(r), ID: string(r.EventID),
 	})
 }
 
-func (k *Collector) opening(r *record.Record, c *calls.Call) {
-	name := record.String(r.RequestParameters, "notebookInstanceName")
-	if c.Action == "CreatePresignedDomainUrl" {
-		name = record.String(r.RequestParameters, "userProfileName")
-	}
-	if c.Error == "" && name != "" {
-		k.found.Openings = append(k.found.Openings, Opening{At: c.Time, Name: k.keep(name), Caller: k.caller(c), ID: strings.Clone(c.ID)})
+func (k *Collector) opening(r *record.Record, key string) {
+	if name := record.String(r.RequestParameters, key); name != "" {
+		k.found.Openings = append(k.found.Openings, Opening{At: r.Time, Name: k.keep(name), Caller: k.callers.Of(r), ID: string(r.EventID)})
 	}
 }
 
 // stream takes the call by which a job's session opens its log, of which the name
 // begins with that of the job: /aws/sagemaker/TrainingJobs, job/algo-1-1234.
-func (k *Collector) stream(r *record.Record, c *calls.Call) {
-	if c.Caller.Key == "" || !strings.HasPrefix(record.String(r.RequestParameters, "logGroupName"), "/aws/sagemaker/") {
+func (k *Collector) stream(r *record.Record) {
+	if len(r.Identity.AccessKeyID) == 0 || !strings.HasPrefix(record.String(r.RequestParameters, "logGroupName"), "/aws/sagemaker/") {
 		return
 	}
 	job, _, found := strings.Cut(record.String(r.RequestParameters, "logStreamName"), "/")
 	if found && job != "" {
-		k.found.Streams = append(k.found.Streams, Stream{Key: k.keep(c.Caller.Key), Job: k.keep(job), ID: strings.Clone(c.ID)})
+		k.found.Streams = append(k.found.Streams, Stream{Key: k.keep(string(r.Identity.AccessKeyID)), Job: k.keep(job), ID: string(r.EventID)})
 	}
 }
 
 const maxText = 2000 // bytes of a query's text that are kept
 
-func (k *Collector) query(r *record.Record, c *calls.Call) {
+func (k *Collector) query(r *record.Record) {
 	id := record.String(r.ResponseElements, "queryExecutionId")
 	if id == "" {
 		return
@@ -290,19 +256,16 @@ func (k *Collector) query(r *record.Record, c *calls.Call) {
 		text = strings.ToValidUTF8(text[:maxText], "") + "…"
 	}
 	k.found.Queries = append(k.found.Queries, Query{
-		At: c.Time, Query: strings.ToLower(id), Text: text, WorkGroup: k.keep(record.String(r.RequestParameters, "workGroup")),
-		DatabaseName: k.keep(record.String(r.RequestParameters, "queryExecutionContext", "database")), Caller: k.caller(c), ID: strings.Clone(c.ID),
+		At: r.Time, Query: strings.ToLower(id), Text: text, WorkGroup: k.keep(record.String(r.RequestParameters, "workGroup")),
+		DatabaseName: k.keep(record.String(r.RequestParameters, "queryExecutionContext", "database")), Caller: k.callers.Of(r), ID: string(r.EventID),
 	})
 }
 
 var queryID = lazyregexp.New(`(?i)queryId["']?\s*[:=]\s*["']?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})`)
 
-func (k *Collector) grant(r *record.Record, c *calls.Call) {
-	if c.Error != "" {
-		return
-	}
+func (k *Collector) grant(r *record.Record) {
 	grant := Grant{
-		At: c.Time, ID: strings.Clone(c.ID), Caller: k.caller(c),
+		At: r.Time, ID: string(r.EventID), Caller: k.callers.Of(r),
 		Query:     record.String(r.RequestParameters, "querySessionContext", "queryId"),
 		Session:   k.keep(record.String(r.AdditionalEventData, "lakeFormationRoleSessionName")),
 		Engine:    k.keep(record.String(r.AdditionalEventData, "requesterService")),

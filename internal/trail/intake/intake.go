@@ -133,6 +133,7 @@ func Read(ctx context.Context, inputs []source.Input, progress *Progress, cfg Co
 // reader is what one goroutine reads with.
 type reader struct {
 	seen      *calls.Seen
+	plain     source.Decompressor
 	spool     *calls.Writer
 	collector *evidence.Collector
 	records   *record.Reader
@@ -153,7 +154,7 @@ func (r *reader) read(ctx context.Context, input source.Input) error {
 		return nil
 	}
 	defer stored.Close()
-	plain, err := source.Plain(stored)
+	plain, err := r.plain.Plain(stored)
 	if err != nil {
 		r.fail(input, 0, err)
 		return nil
@@ -223,5 +224,5 @@ func (r *reader) take(rec *record.Record) error {
 	r.stats.Records++
 	r.progress.Records.Add(1)
 	r.collector.Add(rec)
-	return r.spool.AddRecord(rec)
+	return r.spool.Add(rec)
 }

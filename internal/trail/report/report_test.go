@@ -225,7 +225,7 @@ func TestEmptyDocument(t *testing.T) {
 
 func TestNewCall(t *testing.T) {
 	t.Parallel()
-	c := &calls.Call{Time: noon.Unix(), Service: "s3.amazonaws.com", Action: "GetObject", ID: "e", Caller: calls.Caller{Principal: "AROAEXAMPLE:x", Key: "K"}}
+	c := &calls.Call{Time: noon.Unix(), Service: "s3.amazonaws.com", Action: "GetObject", ID: "e", Caller: &calls.Caller{Principal: "AROAEXAMPLE:x", Key: "K"}}
 	a := &trail.Answer{Name: "alice-nb", Conflict: &trail.Conflict{Kind: trail.TwoNames, Names: []string{"a", "b"}}, OpenedAt: noon.Unix(), Opener: "ann"}
 	want := Call{
 		Time: noon, Name: "alice-nb", Conflict: "one base key claimed the names a and b", Action: "s3:GetObject", Caller: "AROAEXAMPLE:x", Key: "K", Opener: "ann", OpenedAt: &noon, EventID: "e",

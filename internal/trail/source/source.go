@@ -163,43 +163,56 @@ var (
 	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 )
 
-// Plain returns the text in r, decompressed as often as it says it is compressed.
-// gzip may have many members. Closing the result does not close r.
-func Plain(r io.Reader) (io.ReadCloser, error) {
-	buffered := bufio.NewReaderSize(r, buffer)
-	closing := func() {}
-	for range maxLayers {
-		magic, err := buffered.Peek(len(zstdMagic))
+// Decompressor decompresses one input after another, in the memory of the one before: a
+// trail is thousands of files. The zero value is ready.
+type Decompressor struct {
+	stored, unzipped *bufio.Reader
+	gzip             gzip.Reader // of the outermost layer, nearly always the only one
+}
+
+// Plain returns the text in r, decompressed as often as it says it is compressed. gzip
+// may have many members. Closing the result, which must be done before the next call,
+// does not close r.
+func (d *Decompressor) Plain(r io.Reader) (io.ReadCloser, error) {
+	if d.stored == nil {
+		d.stored, d.unzipped = bufio.NewReaderSize(nil, buffer), bufio.NewReaderSize(nil, buffer)
+	}
+	d.stored.Reset(r)
+	plain := text{d.stored, func() {}}
+	for layer := range maxLayers {
+		magic, err := plain.Peek(len(zstdMagic))
 		if err != nil && !errors.Is(err, io.EOF) {
-			closing()
-			return nil, err
+			return nil, errors.Join(err, plain.Close())
 		}
 		switch {
+		case layer == 0 && bytes.HasPrefix(magic, gzipMagic):
+			if err := d.gzip.Reset(plain.Reader); err != nil {
+				return nil, err
+			}
+			d.unzipped.Reset(&d.gzip)
+			plain.Reader = d.unzipped
 		case bytes.HasPrefix(magic, gzipMagic):
-			plain, err := gzip.NewReader(buffered)
+			inner, err := gzip.NewReader(plain.Reader)
 			if err != nil {
-				closing()
-				return nil, err
+				return nil, errors.Join(err, plain.Close())
 			}
-			buffered = bufio.NewReaderSize(plain, buffer)
+			plain.Reader = bufio.NewReaderSize(inner, buffer)
 		case bytes.Equal(magic, zstdMagic):
-			plain, err := zstd.NewReader(buffered, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+			inner, err := zstd.NewReader(plain.Reader, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 			if err != nil {
-				closing()
-				return nil, err
+				return nil, errors.Join(err, plain.Close())
 			}
-			outer := closing
-			closing = func() { plain.Close(); outer() }
-			buffered = bufio.NewReaderSize(plain, buffer)
+			outer := plain.closing
+			plain = text{bufio.NewReaderSize(inner, buffer), func() { inner.Close(); outer() }}
 		default:
-			return text{buffered, closing}, nil
+			return plain, nil
 		}
 	}
-	return text{buffered, closing}, nil
+	return plain, nil
 }
 
 type text struct {
-	io.Reader
+	*bufio.Reader
 	closing func()
 }
 

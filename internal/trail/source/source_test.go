@@ -120,7 +120,7 @@ func TestPlain(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r, err := Plain(iotest.HalfReader(strings.NewReader(test.stored)))
+			r, err := new(Decompressor).Plain(iotest.HalfReader(strings.NewReader(test.stored)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -144,7 +144,7 @@ func TestBrokenCompressionIsAnError(t *testing.T) {
 		"garbage behind":  gz(t, text) + "garbage",
 		"zstd huge frame": "\x28\xb5\x2f\xfd\x00\xf8\x00\x00\x00",
 	} {
-		r, err := Plain(strings.NewReader(stored))
+		r, err := new(Decompressor).Plain(strings.NewReader(stored))
 		if err == nil {
 			_, err = io.Copy(io.Discard, r)
 			r.Close()
@@ -153,7 +153,7 @@ func TestBrokenCompressionIsAnError(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if _, err := Plain(iotest.ErrReader(errors.New("disk"))); err == nil {
+	if _, err := new(Decompressor).Plain(iotest.ErrReader(errors.New("disk"))); err == nil {
 		t.Error("a failing input: no error")
 	}
 }
@@ -163,7 +163,7 @@ func FuzzPlain(f *testing.F) {
 	f.Add([]byte(zst(f, "x")))
 	f.Add([]byte("{}"))
 	f.Fuzz(func(t *testing.T, stored []byte) {
-		r, err := Plain(bytes.NewReader(stored))
+		r, err := new(Decompressor).Plain(bytes.NewReader(stored))
 		if err != nil {
 			return
 		}

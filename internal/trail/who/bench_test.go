@@ -45,7 +45,7 @@ func BenchmarkTrail(b *testing.B) {
 	}
 	size := int64(0)
 	each(b, inputs, func(r io.Reader) {
-		plain, err := source.Plain(r)
+		plain, err := new(source.Decompressor).Plain(r)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func BenchmarkTrail(b *testing.B) {
 		}},
 		{"gunzip", func(b *testing.B) {
 			each(b, inputs, func(r io.Reader) {
-				plain, err := source.Plain(r)
+				plain, err := new(source.Decompressor).Plain(r)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -88,7 +88,7 @@ func BenchmarkTrail(b *testing.B) {
 		}},
 		{"gunzip+encoding-json", func(b *testing.B) {
 			each(b, inputs, func(r io.Reader) {
-				plain, err := source.Plain(r)
+				plain, err := new(source.Decompressor).Plain(r)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -269,6 +269,7 @@ func status(p *intake.Progress, stored, total int64, spent time.Duration) string
 // part is what one goroutine selects and counts.
 type part struct {
 	index *trail.Index
+	asker *trail.Asker
 	o     *options
 
 	summary   report.Summary
@@ -297,7 +298,7 @@ const maxObjects = 20
 
 func newPart(index *trail.Index, o *options) *part {
 	return &part{
-		index: index, o: o,
+		index: index, asker: index.Asker(), o: o,
 		summary: report.Summary{Rungs: make(map[string]int), Reasons: make(map[string]int)},
 		newest:  newest{limit: o.limit}, escapes: newest{limit: maxEscapes},
 		groups: make(map[string]*group), actions: make(map[string]*group),
@@ -319,7 +320,7 @@ func (p *part) take(c *calls.Call) {
 	if !p.o.wants(c) {
 		return
 	}
-	a := p.index.Who(c)
+	a := p.asker.Who(c)
 	if !p.o.wantsAnswer(&a) {
 		return
 	}
