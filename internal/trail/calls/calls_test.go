@@ -109,12 +109,14 @@ func TestSeen(t *testing.T) {
 // numbered returns a record and the call that it is of. Most callers occur again.
 func numbered(i int) (*record.Record, Call) {
 	id, bucket, scope := fmt.Sprintf("%032x", i*7919), strings.Repeat("é", i%50), fmt.Sprint("scope ", i%1000)
+	service := ""
 	if i%7 == 0 {
-		scope = id
+		scope, service = id, "athena.amazonaws.com"
 	}
 	rec := &record.Record{Time: int64(i) - 5, EventID: []byte(id), EventSource: []byte("s3.amazonaws.com"), RequestParameters: fmt.Appendf(nil, `{"bucketName":%q}`, bucket)}
 	rec.Identity.Session.Created, rec.Identity.InScopeOf = -int64(i%1000), []byte(scope)
-	return rec, Call{Time: rec.Time, ID: id, Service: "s3.amazonaws.com", Resource: "s3://" + bucket + "/", Caller: &Caller{Created: -int64(i % 1000), Scope: scope}}
+	rec.Identity.InvokedBy = []byte(service)
+	return rec, Call{Time: rec.Time, ID: id, Service: "s3.amazonaws.com", Resource: "s3://" + bucket + "/", Caller: &Caller{Created: -int64(i % 1000), Scope: scope, InvokedBy: service}}
 }
 
 func TestSpoolGivesBackWhatItGot(t *testing.T) {
@@ -143,8 +145,9 @@ func TestSpoolGivesBackWhatItGot(t *testing.T) {
 	for b := range spool.Blocks() {
 		err := spool.Reader().Read(b, func(c *Call) {
 			_, want := numbered(int(c.Time + 5))
-			if diff := cmp.Diff(want, *c); diff != "" {
-				t.Fatalf("(-want +got):\n%s", diff)
+			got := *c
+			if got.Caller = want.Caller; got != want || *c.Caller != *want.Caller {
+				t.Fatalf("(-want +got):\n%s", cmp.Diff(want, *c))
 			}
 			seen[c.Time] = true
 		})

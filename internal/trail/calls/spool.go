@@ -81,7 +81,7 @@ func (s *Spool) add(compressed []byte) error {
 type Writer struct {
 	spool             *Spool
 	plain, compressed []byte
-	callers           map[string]uint64 // numbers of those in plain, by their text
+	callers           map[string]uint64 // numbers, from 1, of those in plain that may come again, by their text
 	caller, resource  []byte
 }
 
@@ -91,18 +91,18 @@ func (s *Spool) Writer() *Writer {
 }
 
 // Add puts the call that a record is of into the spool. A caller stands in a block
-// once, before its first call: most calls have the caller of many others.
+// once, before its first call: most calls have the caller of many others. A service that
+// calls for somebody does so with a key of its own each time.
 func (w *Writer) Add(r *record.Record) error {
 	w.plain = binary.AppendVarint(w.plain, r.Time)
 	w.caller = appendCaller(w.caller[:0], &r.Identity)
-	number, known := w.callers[string(w.caller)]
-	if !known {
-		number = uint64(len(w.callers))
-		w.callers[string(w.caller)] = number
-	}
+	number := w.callers[string(w.caller)]
 	w.plain = binary.AppendUvarint(w.plain, number)
-	if !known {
+	if number == 0 {
 		w.plain = append(w.plain, w.caller...)
+		if len(r.Identity.InvokedBy) == 0 {
+			w.callers[string(w.caller)] = uint64(len(w.callers)) + 1
+		}
 	}
 	fields := views(r)
 	w.resource = appendResource(w.resource[:0], r)
@@ -167,7 +167,7 @@ func (r *Reader) Read(number int, f func(*Call)) error {
 	return nil
 }
 
-// decode reads a call. callers are those of the block so far.
+// decode reads a call. callers are those of the block so far that have numbers.
 func (c *Call) decode(text string, callers *[]*Caller) (rest string, err error) {
 	if c.Time, text, err = cutNumber(text); err != nil {
 		return "", err
@@ -177,14 +177,17 @@ func (c *Call) decode(text string, callers *[]*Caller) (rest string, err error) 
 		return "", errText
 	}
 	text = text[size:]
-	if number == uint64(len(*callers)) {
-		caller := new(Caller)
-		if text, err = caller.decode(text); err != nil {
+	if number > 0 {
+		c.Caller = (*callers)[number-1]
+	} else {
+		c.Caller = new(Caller)
+		if text, err = c.Caller.decode(text); err != nil {
 			return "", err
 		}
-		*callers = append(*callers, caller)
+		if c.Caller.InvokedBy == "" {
+			*callers = append(*callers, c.Caller)
+		}
 	}
-	c.Caller = (*callers)[number]
 	for _, field := range c.strings() {
 		if *field, text, err = cutField(text); err != nil {
 			return "", err

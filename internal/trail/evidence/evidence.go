@@ -96,6 +96,7 @@ type Grant struct {
 type Collector struct {
 	found   Evidence
 	strings map[string]string
+	scratch []byte
 	callers calls.Callers
 }
 
@@ -132,7 +133,7 @@ func Merge(collectors ...*Collector) *Evidence {
 // Add takes what a record says.
 func (k *Collector) Add(r *record.Record) {
 	if source := r.Identity.Session.SourceIdentity; len(source) > 0 && !k.found.Sources[string(source)] {
-		k.found.Sources[k.keep(string(source))] = true
+		k.found.Sources[k.keep(source)] = true
 	}
 	refused := len(r.ErrorCode) > 0
 	switch string(r.EventSource) {
@@ -170,31 +171,54 @@ func (k *Collector) Add(r *record.Record) {
 	}
 }
 
-// keep returns s in memory that is shared by all equal strings.
-func (k *Collector) keep(s string) string {
-	if kept, ok := k.strings[s]; ok {
-		return kept
+// keep returns a text in memory that is shared by all equal ones.
+func (k *Collector) keep(text []byte) string {
+	kept, known := k.strings[string(text)]
+	if !known {
+		kept = string(text)
+		k.strings[kept] = kept
 	}
-	k.strings[s] = s
-	return s
+	return kept
+}
+
+// text keeps the string at a path inside raw.
+func (k *Collector) text(raw []byte, path ...string) string {
+	k.scratch = record.AppendString(k.scratch[:0], record.Raw(raw, path...))
+	return k.keep(k.scratch)
 }
 
 func (k *Collector) issue(r *record.Record) {
-	issue := Issue{
-		Key:    record.String(r.ResponseElements, "credentials", "accessKeyId"),
-		Unique: k.keep(record.String(r.ResponseElements, "assumedRoleUser", "assumedRoleId")),
+	var key, unique, source, asked, session, role []byte // JSON text
+	for name, value := range record.Fields(r.ResponseElements) {
+		switch string(name) {
+		case "credentials":
+			key = record.Raw(value, "accessKeyId")
+		case "assumedRoleUser":
+			unique = record.Raw(value, "assumedRoleId")
+		case "sourceIdentity":
+			source = value
+		}
 	}
-	if issue.Key == "" && issue.Unique == "" {
+	if len(key) <= len(`""`) && len(unique) <= len(`""`) {
 		return // refused
 	}
-	issue.At, issue.Address, issue.ID, issue.Caller = r.Time, k.keep(string(r.SourceIPAddress)), string(r.EventID), k.callers.Of(r)
-	issue.Source = k.keep(cmp.Or(record.String(r.ResponseElements, "sourceIdentity"), record.String(r.RequestParameters, "sourceIdentity")))
-	issue.Role = k.keep(record.String(r.RequestParameters, "roleArn"))
-	issue.Session = record.String(r.RequestParameters, "roleSessionName")
+	for name, value := range record.Fields(r.RequestParameters) {
+		switch string(name) {
+		case "roleArn":
+			role = value
+		case "roleSessionName":
+			session = value
+		case "sourceIdentity":
+			asked = value
+		}
+	}
+	issue := Issue{
+		At: r.Time, Key: record.String(key), Role: k.text(role), Session: k.text(session), Unique: k.text(unique),
+		Source: cmp.Or(k.text(source), k.text(asked)), Address: k.keep(r.SourceIPAddress), Caller: k.callers.Of(r), ID: string(r.EventID),
+	}
 	if _, session, found := strings.Cut(issue.Unique, ":"); found && issue.Session == "" {
 		issue.Session = session
 	}
-	issue.Session = k.keep(issue.Session)
 	k.found.Issues = append(k.found.Issues, issue)
 }
 
@@ -217,18 +241,15 @@ func (k *Collector) job(r *record.Record, is startsJob) {
 	if name == "" {
 		name = record.String(r.RequestParameters, "pipelineExecutionDisplayName")
 	}
-	role := record.String(r.RequestParameters, "roleArn")
-	if role == "" {
-		role = record.String(r.RequestParameters, "trainingJobDefinition", "roleArn")
-	}
+	role := cmp.Or(k.text(r.RequestParameters, "roleArn"), k.text(r.RequestParameters, "trainingJobDefinition", "roleArn"))
 	k.found.Jobs = append(k.found.Jobs, Job{
-		At: r.Time, Kind: is.kind, Name: name, ARN: record.String(r.ResponseElements, is.arn), Role: k.keep(role), Caller: k.callers.Of(r), ID: string(r.EventID),
+		At: r.Time, Kind: is.kind, Name: name, ARN: record.String(r.ResponseElements, is.arn), Role: role, Caller: k.callers.Of(r), ID: string(r.EventID),
 	})
 }
 
 func (k *Collector) opening(r *record.Record, key string) {
-	if name := record.String(r.RequestParameters, key); name != "" {
-		k.found.Openings = append(k.found.Openings, Opening{At: r.Time, Name: k.keep(name), Caller: k.callers.Of(r), ID: string(r.EventID)})
+	if name := k.text(r.RequestParameters, key); name != "" {
+		k.found.Openings = append(k.found.Openings, Opening{At: r.Time, Name: name, Caller: k.callers.Of(r), ID: string(r.EventID)})
 	}
 }
 
@@ -240,7 +261,7 @@ func (k *Collector) stream(r *record.Record) {
 	}
 	job, _, found := strings.Cut(record.String(r.RequestParameters, "logStreamName"), "/")
 	if found && job != "" {
-		k.found.Streams = append(k.found.Streams, Stream{Key: k.keep(string(r.Identity.AccessKeyID)), Job: k.keep(job), ID: string(r.EventID)})
+		k.found.Streams = append(k.found.Streams, Stream{Key: k.keep(r.Identity.AccessKeyID), Job: k.keep([]byte(job)), ID: string(r.EventID)})
 	}
 }
 
@@ -256,8 +277,8 @@ func (k *Collector) query(r *record.Record) {
 		text = strings.ToValidUTF8(text[:maxText], "") + "…"
 	}
 	k.found.Queries = append(k.found.Queries, Query{
-		At: r.Time, Query: strings.ToLower(id), Text: text, WorkGroup: k.keep(record.String(r.RequestParameters, "workGroup")),
-		DatabaseName: k.keep(record.String(r.RequestParameters, "queryExecutionContext", "database")), Caller: k.callers.Of(r), ID: string(r.EventID),
+		At: r.Time, Query: strings.ToLower(id), Text: text, WorkGroup: k.text(r.RequestParameters, "workGroup"),
+		DatabaseName: k.text(r.RequestParameters, "queryExecutionContext", "database"), Caller: k.callers.Of(r), ID: string(r.EventID),
 	})
 }
 
@@ -267,9 +288,9 @@ func (k *Collector) grant(r *record.Record) {
 	grant := Grant{
 		At: r.Time, ID: string(r.EventID), Caller: k.callers.Of(r),
 		Query:     record.String(r.RequestParameters, "querySessionContext", "queryId"),
-		Session:   k.keep(record.String(r.AdditionalEventData, "lakeFormationRoleSessionName")),
-		Engine:    k.keep(record.String(r.AdditionalEventData, "requesterService")),
-		Table:     k.keep(record.String(r.RequestParameters, "tableArn")),
+		Session:   k.text(r.AdditionalEventData, "lakeFormationRoleSessionName"),
+		Engine:    k.text(r.AdditionalEventData, "requesterService"),
+		Table:     k.text(r.RequestParameters, "tableArn"),
 		CellLevel: string(record.Raw(r.RequestParameters, "cellLevelSecurityEnforced")) == "true",
 	}
 	if match := queryID.FindStringSubmatch(record.String(r.RequestParameters, "auditContext", "additionalAuditContext")); match != nil {
@@ -280,6 +301,6 @@ func (k *Collector) grant(r *record.Record) {
 	for permission := range record.Elements(record.Raw(r.RequestParameters, "permissions")) {
 		permissions = append(permissions, record.String(permission))
 	}
-	grant.Permissions = k.keep(strings.Join(permissions, ","))
+	grant.Permissions = k.keep([]byte(strings.Join(permissions, ",")))
 	k.found.Grants = append(k.found.Grants, grant)
 }

@@ -27,9 +27,6 @@ func AppendString(dst, value []byte) []byte {
 // there is none. The last of several equal keys counts, as in encoding/json.
 func Raw(raw []byte, path ...string) []byte {
 	for _, name := range path {
-		if len(raw) > 1 && raw[0] == '"' && raw[len(raw)-1] == '"' {
-			raw = unquote(nil, raw[1:len(raw)-1])
-		}
 		var found []byte
 		for key, value := range Fields(raw) {
 			if string(key) == name {
@@ -42,9 +39,13 @@ func Raw(raw []byte, path ...string) []byte {
 }
 
 // Fields yields the keys of the object raw and the JSON text of their values, in
-// order, until raw ends or is not JSON.
+// order, until raw ends or is not JSON. An object that is itself JSON text in a string
+// is looked into, as Athena and CloudTrail Lake export it.
 func Fields(raw []byte) func(yield func(key, value []byte) bool) {
 	return func(yield func(key, value []byte) bool) {
+		if len(raw) > 1 && raw[0] == '"' && raw[len(raw)-1] == '"' {
+			raw = unquote(nil, raw[1:len(raw)-1])
+		}
 		s := scanner{b: raw}
 		i := s.space(0)
 		if i >= len(raw) || raw[i] != '{' {
