@@ -76,6 +76,10 @@ type setup struct {
 	onMend   func(command string)
 	program  func() string // the built nbidentityd
 
+	// turn is held by who acts on the set-up: the test, or a command while the
+	// test waits for it.
+	turn sync.Mutex
+
 	mu      sync.Mutex
 	account *fakeaws.Account
 	stop    func()
@@ -86,6 +90,7 @@ type setup struct {
 // newSetup makes a set-up that is in order; its daemon does not run yet.
 func newSetup(t *testing.T, kind string) *setup {
 	s := &setup{t: t, kind: kind, dir: t.TempDir(), uid: os.Getuid(), getenv: map[string]string{}, version: version, names: []string{"alice-nb", "bob-nb"}}
+	s.turn.Lock()
 	if s.uid == 0 {
 		s.uid = testUID
 		s.must(os.Chmod(s.dir, 0o755))
@@ -409,6 +414,8 @@ func (s *setup) examine() report.Report {
 		s.admin.AWS = aws.Config{Region: region, Credentials: s.adminCredentials()}
 		s.must(s.admin.Check())
 	}
+	s.turn.Unlock()
+	defer s.turn.Lock()
 	return doctor.Run(context.Background(), cfg)
 }
 

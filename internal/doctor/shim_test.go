@@ -59,6 +59,8 @@ func (s *setup) writeShims() {
 		body, _ := io.ReadAll(r.Body)
 		var args []string
 		_ = json.Unmarshal(body, &args)
+		s.turn.Lock()
+		defer s.turn.Unlock()
 		out, code := s.command(args)
 		_ = json.NewEncoder(w).Encode(shimAnswer{out, code})
 	}))
@@ -80,7 +82,9 @@ func (s *setup) mend(r report.Report) {
 			cmd := exec.Command("/bin/sh", "-c", c)
 			cmd.Dir = s.dir
 			cmd.Env = append(os.Environ(), "PATH="+s.shims+":"+os.Getenv("PATH"))
+			s.turn.Unlock()
 			out, err := cmd.CombinedOutput()
+			s.turn.Lock()
 			s.t.Logf("$ %s\n%s%v", c, out, err)
 		}
 	}
