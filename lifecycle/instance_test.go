@@ -46,7 +46,7 @@ func TestInstance(t *testing.T) {
 			m := instance(t)
 			m.shell = needs(t, shell)
 			m.env["NBIDENTITY_SETTINGS"] = "role.arn = \"arn:aws:iam::111122223333:role/NotebookWork\""
-			m.start(source(t, lifecycle.NotebookInstance)).want(t, 0, "installed: nbidentityd 1.2.3", "made as alice-nb")
+			m.start(unhurried(t, lifecycle.NotebookInstance)).want(t, 0, "installed: nbidentityd 1.2.3", "made as alice-nb")
 			want := []string{
 				"rpm -U --replacepkgs --oldpackage " + m.path("nb.rpm"),
 				"nbidentityd run -check",
@@ -71,13 +71,13 @@ func TestInstance(t *testing.T) {
 
 			m.write("told", "")
 			m.own()
-			m.start(source(t, lifecycle.NotebookInstance)).want(t, 0, "this package is installed and running", "made as alice-nb")
+			m.start(unhurried(t, lifecycle.NotebookInstance)).want(t, 0, "this package is installed and running", "made as alice-nb")
 			if told := m.read("told"); strings.Contains(told, "rpm") || strings.Contains(told, "restart") {
 				t.Errorf("a second run was told:\n%s", told)
 			}
 
 			m.write("nb.rpm", "another package")
-			m.start(source(t, lifecycle.NotebookInstance)).want(t, 0, "installed: ")
+			m.start(unhurried(t, lifecycle.NotebookInstance)).want(t, 0, "installed: ")
 			if told := m.read("told"); !strings.Contains(told, "rpm -U") {
 				t.Errorf("an upgrade was told:\n%s", told)
 			}
@@ -103,7 +103,7 @@ func TestInstanceFailures(t *testing.T) {
 				if closed == "1" {
 					code = 1
 				}
-				script := strings.Replace(hurried(t, source(t, lifecycle.NotebookInstance)), "patience=1 ", "patience=20 ", 1)
+				script := limits{patience: 280, fetch: 120, answer: 3}.of(t, source(t, lifecycle.NotebookInstance))
 				m.start(script).want(t, code, test.say)
 				if told := m.read("told"); test.switched == "unstartable" && !strings.Contains(told, "systemctl disable --now nbidentityd.service nbidentityd.socket\nnbidentityd uninstall\n") {
 					t.Errorf("a daemon that does not start stays in ~/.aws/config:\n%s", told)
@@ -119,7 +119,7 @@ func TestInstanceIsForRoot(t *testing.T) {
 	}
 	m := instance(t)
 	m.env["NBIDENTITY_ROOT"] = ""
-	a := m.start(source(t, lifecycle.NotebookInstance))
+	a := m.start(unhurried(t, lifecycle.NotebookInstance))
 	a.want(t, 0, "nbidentityd: not installed: ")
 }
 
@@ -162,9 +162,9 @@ func TestRealAWS(t *testing.T) {
 			} {
 				m.env[k] = v
 			}
-			script := source(t, lifecycle.NotebookInstance)
+			script := unhurried(t, lifecycle.NotebookInstance)
 			if test.name == "silent network" {
-				script = hurried(t, script)
+				script = limits{patience: 100, fetch: 3, answer: 3}.of(t, source(t, lifecycle.NotebookInstance))
 			}
 			m.start(script).want(t, test.code, test.say...)
 		})
