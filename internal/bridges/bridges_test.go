@@ -66,7 +66,7 @@ func TestAddresses(t *testing.T) {
 
 func TestWatch(t *testing.T) {
 	inNamespace(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	steps := []struct {
 		when []netip.Prefix

@@ -168,12 +168,12 @@ func TestNotASocket(t *testing.T) {
 
 func TestAnswers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "nb.sock")
-	short := func() context.Context {
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	within := func(d time.Duration) context.Context {
+		ctx, cancel := context.WithTimeout(t.Context(), d)
 		t.Cleanup(cancel)
 		return ctx
 	}
-	if err := Answers(short(), path); err == nil || !strings.Contains(err.Error(), "no such file") {
+	if err := Answers(within(2*time.Second), path); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("nobody there: %v", err)
 	}
 	l, err := net.Listen("unix", path)
@@ -181,7 +181,7 @@ func TestAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if err := Answers(short(), path); !errors.Is(err, context.DeadlineExceeded) {
+	if err := Answers(within(300*time.Millisecond), path); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("nobody accepts: %v", err)
 	}
 	status := http.StatusServiceUnavailable
@@ -194,11 +194,11 @@ func TestAnswers(t *testing.T) {
 	})}
 	go server.Serve(l)
 	defer server.Close()
-	if err := Answers(short(), path); err == nil || !strings.Contains(err.Error(), "503") {
+	if err := Answers(within(2*time.Second), path); err == nil || !strings.Contains(err.Error(), "503") {
 		t.Errorf("an error: %v", err)
 	}
 	status = http.StatusOK
-	if err := Answers(short(), path); err != nil {
+	if err := Answers(t.Context(), path); err != nil {
 		t.Error(err)
 	}
 }

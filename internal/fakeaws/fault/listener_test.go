@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // the faults within moments, not at once.
 func dial(t *testing.T, address string, wanted func(error) bool) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
