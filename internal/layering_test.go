@@ -26,7 +26,7 @@ var edges = map[string][]string{
 	"internal/credserver/passthrough": {},
 	"internal/credserver/sockowner":   {},
 	"internal/discovery":              {"internal/awscause", "internal/identity"},
-	"internal/doctor":                 {"internal/awscause", "internal/discovery", "internal/doctor/host", "internal/doctor/report", "internal/doctor/rolebook", "internal/doctor/shadow", "internal/doctor/trust", "internal/identity", "internal/notebookuser", "internal/rolecreds", "internal/settings", "internal/sidecar", "internal/status"},
+	"internal/doctor":                 {"internal/awscause", "internal/discovery", "internal/doctor/host", "internal/doctor/report", "internal/doctor/rolebook", "internal/doctor/shadow", "internal/doctor/trust", "internal/identity", "internal/installation", "internal/notebookuser", "internal/rolecreds", "internal/settings", "internal/sidecar", "internal/status"},
 	"internal/doctor/host":            {"internal/doctor/report", "internal/status"},
 	"internal/doctor/report":          {"internal/awscause"},
 	"internal/doctor/rolebook":        {"internal/awscause", "internal/iameval", "internal/identity"},

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -171,6 +173,9 @@ func (e *examination) checkBase(_ context.Context, s *report.Sheet) error {
 	var cause error = base.err
 	for inner := cause; inner != nil; inner = errors.Unwrap(inner) {
 		cause = inner
+	}
+	if e.host().Fenced && os.Geteuid() != 0 && errors.Is(base.err, syscall.ECONNREFUSED) {
+		return errors.New("the fence leads this user to the daemon, which is not there; root can look")
 	}
 	if nb.Surface == identity.SurfaceNotebookInstance {
 		f.Subject = "instance metadata"

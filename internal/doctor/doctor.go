@@ -29,7 +29,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,6 +45,7 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/doctor/rolebook"
 	"github.com/nbidentityd/nbidentityd/internal/doctor/shadow"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
+	"github.com/nbidentityd/nbidentityd/internal/installation"
 	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
 	"github.com/nbidentityd/nbidentityd/internal/sidecar"
@@ -66,6 +70,8 @@ type Config struct {
 	// Proc is /proc, and Systemctl the program that asks systemd, "" where
 	// systemd does not run.
 	Proc, Systemctl string
+	// Root stands before the paths of the system's own files; "" but in tests.
+	Root string
 
 	// Admin examines the AWS side from elsewhere; nil means this machine.
 	Admin *Admin
@@ -91,6 +97,7 @@ type examination struct {
 	caller   func() (caller, error)
 	facts    func() (facts, error)
 	judged   func() (verdict, error)
+	told     func() (installation.Told, error)
 	books    func() (*rolebook.Book, error)
 }
 
@@ -133,6 +140,9 @@ func Run(ctx context.Context, cfg Config) report.Report {
 	r := report.Examine(ctx, checks)
 	r.Version = cfg.Version
 	r.Subject = e.subject(ctx)
+	if nb, err := e.notebook(); cfg.Admin == nil && len(r.Findings) > 0 && os.Geteuid() != 0 && err == nil && nb.Surface == identity.SurfaceNotebookInstance {
+		r.Notes = append(r.Notes, report.Note{ID: "needs_root", Text: "what these commands change takes root: where the notebook has no sudo, they are for its administrator"})
+	}
 	return r
 }
 
@@ -144,6 +154,7 @@ func (e *examination) remember(ctx context.Context) {
 	e.cloud = sync.OnceValues(func() (cloud, error) { return e.connect() })
 	e.caller = sync.OnceValues(func() (caller, error) { return e.findCaller(ctx) })
 	e.facts = sync.OnceValues(func() (facts, error) { return e.findFacts(ctx) })
+	e.told = sync.OnceValues(func() (installation.Told, error) { return e.findTold() })
 	e.judged = sync.OnceValues(func() (verdict, error) { return e.judge(ctx) })
 	e.books = sync.OnceValues(func() (*rolebook.Book, error) {
 		c, err := e.cloud()
@@ -231,10 +242,15 @@ func (e *examination) install() string {
 
 func (e *examination) checkSettings(_ context.Context, s *report.Sheet) error {
 	if err := e.SettingsProblem; err != nil {
-		s.Find(report.Finding{ID: "settings", Subject: e.SettingsPath, Saw: err.Error(),
+		f := report.Finding{ID: "settings", Subject: e.SettingsPath, Saw: err.Error(),
 			Means:    "nbidentityd does not start, and what should be there cannot be known",
-			Commands: []string{"touch " + e.SettingsPath, "nbidentityd run -check -settings " + e.SettingsPath},
-			Hint:     "the first command makes the file when there is none: an empty one is in order. Correct what the message names, until the second finds nothing"})
+			Commands: []string{"nbidentityd run -check -settings " + e.SettingsPath},
+			Hint:     "correct in the file what was seen, until the command says that it is in order; then systemctl restart " + unit}
+		if errors.Is(err, fs.ErrNotExist) {
+			f.Commands = []string{"touch " + e.SettingsPath, "systemctl restart " + unit}
+			f.Hint = "an empty file is in order: everything in it has a default"
+		}
+		s.Find(f)
 		return nil
 	}
 	if hostOf(e.Settings.Endpoints.STS) == "sts.amazonaws.com" {
@@ -320,11 +336,37 @@ func (e *examination) checkConfigs(_ context.Context, s *report.Sheet) error {
 	r, err := e.status()
 	fenced := err == nil && r.Fence != nil && r.Fence.Intact
 	var failed []error
+	var own report.Sheet // what was never installed is one finding
 	for _, u := range users {
 		managed := sidecar.GuardConfig(u, e.Settings, nb, zap.NewNop()).Managed
-		failed = append(failed, shadow.Files(shadowUser(u), managed, e.install(), fenced, s))
+		failed = append(failed, shadow.Files(shadowUser(u), managed, e.install(), fenced, &own))
 	}
-	return errors.Join(failed...)
+	own.Copy(s)
+	if own.Has(shadow.NoConfig) {
+		return errors.Join(failed...)
+	}
+	told, err := e.told()
+	if len(told.Wrong) > 0 {
+		s.Find(report.Finding{ID: "kernels_not_told", Subject: strings.Join(told.Wrong, " "),
+			Saw:      "the files that tell kernels and terminals of the daemon are not there, or say something else than the settings",
+			Means:    "SDKs that pass over ~/.aws/config, or fall through when its command fails (JavaScript, Java, C++), do not ask nbidentityd: where there is no fence they take the base credentials, which have no name",
+			Commands: []string{e.install()},
+			Hint:     "kernels that run already are not told: restart them afterwards"})
+	}
+	return errors.Join(append(failed, err)...)
+}
+
+// findTold looks at what kernels are told of the daemon's faces.
+func (e *examination) findTold() (installation.Told, error) {
+	users, err := e.users()
+	if err != nil {
+		return installation.Told{}, err
+	}
+	nb, err := e.notebook()
+	if err != nil {
+		return installation.Told{}, err
+	}
+	return installation.ReadTold(installation.Config{Settings: e.Settings, Users: users, Notebook: nb, Root: e.Root})
 }
 
 func shadowUser(u notebookuser.User) shadow.User {
@@ -343,7 +385,8 @@ func (e *examination) checkKernels(ctx context.Context, s *report.Sheet) error {
 	for _, u := range found {
 		users = append(users, shadowUser(u))
 	}
-	return shadow.Kernels(ctx, e.Proc, users, s)
+	told, _ := e.told() // what could not be read, the check of the files says
+	return shadow.Kernels(ctx, e.Proc, users, shadow.Told{Since: told.Since, IMDS: told.IMDS, Container: told.Container}, s)
 }
 
 // facts are who the calls are made for, and as which roles.

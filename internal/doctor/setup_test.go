@@ -85,6 +85,7 @@ type setup struct {
 	stop    func()
 	shims   string // directory
 	killed  []*exec.Cmd
+	sockets []*os.File // as from systemd
 }
 
 // newSetup makes a set-up that is in order; its daemon does not run yet.
@@ -343,7 +344,7 @@ func (s *setup) start() {
 	if err != nil {
 		return // as the real one
 	}
-	d, err := sidecar.New(sidecar.Config{Settings: set, Getenv: s.env, Notify: func(string) {}, Version: s.version, Log: zap.NewNop()})
+	d, err := sidecar.New(sidecar.Config{Settings: set, Getenv: s.env, Notify: func(string) {}, Version: s.version, Log: zap.NewNop(), Inherited: s.sockets})
 	if err != nil {
 		return
 	}
@@ -403,7 +404,7 @@ func (s *setup) env(name string) string {
 // examine runs doctor on the set-up.
 func (s *setup) examine() report.Report {
 	s.t.Helper()
-	cfg := doctor.Config{SettingsPath: s.path("nb.toml"), Version: version, Getenv: s.env, JobRoles: s.jobRoles, Proc: "/proc", Admin: s.admin}
+	cfg := doctor.Config{SettingsPath: s.path("nb.toml"), Version: version, Getenv: s.env, JobRoles: s.jobRoles, Proc: "/proc", Root: s.path("root"), Admin: s.admin}
 	cfg.Settings, cfg.SettingsProblem = s.load()
 	if s.systemd != nil {
 		cfg.Systemctl = filepath.Join(s.shims, "systemctl")

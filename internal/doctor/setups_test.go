@@ -3,7 +3,9 @@ package doctor_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -21,6 +23,7 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/doctor/report"
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws/fault"
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws/scenario"
+	"github.com/nbidentityd/nbidentityd/internal/kernelenv"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
 )
 
@@ -226,7 +229,7 @@ func setups() []broken {
 		{name: "socket closed to users", kind: classic, root: true, after: func(s *setup) { s.must(os.Chmod(s.path("run/nb.sock"), 0o600)) }, want: []string{"socket_closed"}},
 		{name: "directory of the socket closed", kind: launcher, root: true, after: func(s *setup) { s.must(os.Chmod(s.path("run"), 0o700)) }, want: []string{"socket_closed"}},
 		{name: "client cannot be run", kind: classic, after: func(s *setup) { s.must(os.Chmod(s.path("nbidentity"), 0o644)) }, want: []string{"client_missing"}},
-		{name: "port of a face taken", kind: classic, before: takePort, want: []string{"face_closed"}, mend: func(s *setup) { s.onMend(""); s.restart() }},
+		{name: "port of a face taken", kind: classic, before: takePort, after: installed, want: []string{"face_closed"}, mend: func(s *setup) { s.onMend(""); s.restart() }},
 		{name: "unit disabled", kind: classic, before: unit("UnitFileState", "disabled"), want: []string{"unit_disabled"}},
 		{name: "unit failed", kind: classic, before: unit("ActiveState", "failed"), after: stopped, want: []string{"unit_inactive"}},
 		{name: "unit restarts", kind: classic, before: unit("NRestarts", "123"), want: []string{"unit_restarts"}},
@@ -242,6 +245,9 @@ func setups() []broken {
 			s.kernel("AWS_WEB_IDENTITY_TOKEN_FILE=/tmp/t", "AWS_ROLE_ARN=arn:aws:iam::111122223333:role/R")
 		}, want: []string{"env_web_identity"}},
 		{name: "another home", kind: private, alone: true, after: func(s *setup) { s.kernel("HOME=/tmp/sagemaker-recovery-mode-home") }, want: []string{"env_home"}},
+		{name: "kernels not told of the faces", kind: classic, before: faces, want: []string{"kernels_not_told"}},
+		{name: "kernels told of another port", kind: profile, before: faces, after: both(installed, faces, (*setup).restart), want: []string{"kernels_not_told"}},
+		{name: "kernel from before the installation", kind: classic, alone: true, before: faces, after: both(func(s *setup) { s.kernel() }, installed, later), want: []string{"kernel_old"}},
 		{name: "keys in the credentials file", kind: classic, after: func(s *setup) {
 			s.write(s.home("credentials"), "[default]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n")
 		}, want: []string{"credentials_shadow"}},
@@ -345,6 +351,31 @@ func takePort(s *setup) {
 	s.t.Cleanup(func() { l.Close() })
 	s.onMend = func(string) { l.Close() }
 	s.change(func(set *settings.Settings) { set.Faces.ContainerPort = l.Addr().(*net.TCPAddr).Port })
+}
+
+// faces opens the container face at a port of its own, as systemd does: nobody
+// can take it meanwhile.
+func faces(s *setup) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	s.must(err)
+	file, err := l.(*net.TCPListener).File()
+	s.must(err)
+	s.t.Cleanup(func() { l.Close(); file.Close() })
+	s.sockets = append(s.sockets, file)
+	s.change(func(set *settings.Settings) { set.Faces.ContainerPort = l.Addr().(*net.TCPAddr).Port })
+}
+
+func installed(s *setup) { s.must(s.install()) }
+
+// later makes the installation younger than what was started before it, without
+// waiting.
+func later(s *setup) {
+	for _, path := range []string{s.path("root") + kernelenv.ProfilePath, s.path("root") + kernelenv.StartupPath, s.path("root") + kernelenv.DropInPath, kernelenv.HomePath(s.path("home"))} {
+		now := time.Now().Add(5 * time.Second)
+		if err := os.Chtimes(path, now, now); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			s.t.Fatal(err)
+		}
+	}
 }
 
 func ids(r report.Report) []string {
@@ -454,7 +485,10 @@ func TestHealthy(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			s := newSetup(t, kind)
 			s.jobRoles = []string{s.scenario.Roles[slices.IndexFunc(s.scenario.Roles, func(r scenario.Role) bool { return strings.Contains(strings.ToLower(r.Name), "job") })].Name}
+			faces(s)
 			s.start()
+			installed(s)
+			s.kernel()
 			r := s.examine()
 			if len(r.Findings) > 0 || len(r.Gaps) > 0 {
 				t.Errorf("found in a healthy set-up:\n%s", text(t, r))

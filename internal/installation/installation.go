@@ -71,14 +71,14 @@ func (s Step) String() string {
 // It goes on after a failure and returns all of them. The steps are those up to
 // then.
 func Install(ctx context.Context, cfg Config) ([]Step, error) {
-	w := &work{Config: cfg}
+	w := &work{Config: cfg, uid: os.Geteuid()}
 	err := w.install(ctx)
 	return w.steps, err
 }
 
 // Preview says what Install and a daemon would change.
 func Preview(cfg Config) ([]Step, error) {
-	w := &work{Config: cfg, dry: true}
+	w := &work{Config: cfg, uid: os.Geteuid(), dry: true}
 	err := w.install(context.Background())
 	w.foresee()
 	return w.steps, err
@@ -87,6 +87,7 @@ func Preview(cfg Config) ([]Step, error) {
 // work is one run of Install or Uninstall.
 type work struct {
 	Config
+	uid    int // whose work it is: this process's own, but where one only looks
 	dry    bool
 	steps  []Step
 	ledger ledger
@@ -167,7 +168,7 @@ func (w *work) environment() kernelenv.Config {
 	for _, u := range w.Users {
 		c.Users = append(c.Users, kernelenv.User{UID: uint32(u.UID), TokenFile: sidecar.TokenFile(w.Settings, u)})
 	}
-	if os.Geteuid() != 0 {
+	if w.uid != 0 {
 		if c.Home = w.ownHome(); c.Home == "" {
 			c.Users = nil // whose files we could not write
 		}
@@ -175,11 +176,11 @@ func (w *work) environment() kernelenv.Config {
 	return c
 }
 
-// ownHome is the home of whom this process runs as, "" if that is nobody of the
+// ownHome is the home of whose work it is, "" if that is nobody of the
 // notebook's.
 func (w *work) ownHome() string {
 	for _, u := range w.Users {
-		if u.UID == os.Geteuid() {
+		if u.UID == w.uid {
 			return u.Home
 		}
 	}

@@ -24,7 +24,7 @@ import (
 // that is safe: the packet rules stay while a user's file could not be restored,
 // and the records stay that another try needs.
 func Uninstall(ctx context.Context, cfg Config) ([]Step, error) {
-	w := &work{Config: cfg}
+	w := &work{Config: cfg, uid: os.Geteuid()}
 	err := w.uninstall(ctx)
 	return w.steps, err
 }

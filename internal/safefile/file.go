@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,6 +34,9 @@ func (v Version) Owner() Owner { return Owner{v.UID, v.GID, v.Mode} }
 
 // Exists reports whether there was a file.
 func (v Version) Exists() bool { return v.ino != 0 }
+
+// Modified is when the content was last written, as the file system says.
+func (v Version) Modified() time.Time { return time.Unix(v.mtime.Unix()) }
 
 func version(st *unix.Stat_t) Version {
 	return Version{UID: int(st.Uid), GID: int(st.Gid), Mode: os.FileMode(st.Mode & 0o777),

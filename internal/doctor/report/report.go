@@ -115,6 +115,13 @@ func (s *Sheet) Found() bool {
 	return len(s.findings) > 0
 }
 
+// Has reports whether there is a finding of that id.
+func (s *Sheet) Has(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.findings, func(f Finding) bool { return f.ID == id })
+}
+
 // Copy adds all of s to another sheet.
 func (s *Sheet) Copy(to *Sheet) {
 	s.mu.Lock()

@@ -62,6 +62,9 @@ func readFiles(u User) (files, error) {
 	return f, nil
 }
 
+// NoConfig is the id of the finding that nothing was written for a user.
+const NoConfig = "config_missing"
+
 // Files compares a user's AWS files with what they must say. install is the
 // command that writes them; fenced tells that the metadata service of this
 // machine hands out named credentials only.
@@ -87,7 +90,7 @@ func Files(u User, m awsconfig.Managed, install string, fenced bool, s *report.S
 	syntax, isSyntax := errors.AsType[*awsconfig.SyntaxError](err)
 	switch {
 	case f.config == nil:
-		s.Find(report.Finding{ID: "config_missing", Subject: path, Saw: "there is no such file",
+		s.Find(report.Finding{ID: NoConfig, Subject: path, Saw: "there is no such file",
 			Means: "SDKs are not told to ask nbidentityd and take the base credentials, which have no name", Commands: []string{install}})
 	case isSyntax:
 		s.Find(report.Finding{ID: "config_syntax", Subject: path, Saw: fmt.Sprintf("line %d: %s", syntax.Line, syntax.Problem),

@@ -24,6 +24,9 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nbidentityd/nbidentityd/internal/doctor/report"
 )
@@ -39,9 +42,15 @@ type User struct {
 // AWS clients look for stands in the first page of ordinary kernels.
 const maxEnviron = 1 << 20
 
-// Kernels looks at the environment of the users' running kernels and Jupyter
-// servers under proc, which is /proc.
-func Kernels(ctx context.Context, proc string, users []User, s *report.Sheet) error {
+// Told is what the kernels of a machine are told of the daemon's faces.
+type Told struct {
+	Since           time.Time // those that started before were not; zero: it is not known
+	IMDS, Container string    // the URLs; "" is none
+}
+
+// Kernels looks at the environment and the age of the users' running kernels and
+// Jupyter servers under proc, which is /proc.
+func Kernels(ctx context.Context, proc string, users []User, told Told, s *report.Sheet) error {
 	entries, err := os.ReadDir(proc)
 	if err != nil {
 		return fmt.Errorf("looking for running kernels: %w", err)
@@ -62,7 +71,7 @@ func Kernels(ctx context.Context, proc string, users []User, s *report.Sheet) er
 			continue
 		}
 		seen++
-		for _, f := range p.shadows() {
+		for _, f := range append(p.shadows(), p.old(told)...) {
 			key := f.ID + "\n" + p.user.Name + "\n" + f.Saw
 			if groups[key] == nil {
 				groups[key] = &group{finding: f, user: p.user}
@@ -100,6 +109,11 @@ func (g *group) done() report.Finding {
 		fmt.Sprintf("grep -sE '%s' /etc/environment /etc/profile.d/* %s/.bashrc %[2]s/.bash_profile %[2]s/.profile", strings.Join(variables(f.ID), "|"), g.user.Home),
 		"kill " + strings.Join(pids, " "),
 	}
+	if f.ID == idOld {
+		f.Commands = f.Commands[1:]
+		f.Hint = "the command ends them: kernels are lost, so save first, or restart each from its notebook. Jupyter's server is started again by systemd, or with the app"
+		return f
+	}
 	f.Hint = "the first command shows where it is set: take it out there. The second ends the kernels that still have it; they are lost, so save first, or restart each from its notebook."
 	return f
 }
@@ -128,6 +142,7 @@ type process struct {
 	user    User
 	program string
 	env     map[string]string // of the names in known; secret values are empty
+	started time.Time         // zero if it cannot be known
 }
 
 var errNotKernel = errors.New("not a kernel of a notebook user")
@@ -164,7 +179,7 @@ func readProcess(proc string, pid int, users []User) (process, error) {
 	if err != nil {
 		return process{}, err
 	}
-	p := process{user: users[i], program: program, env: map[string]string{}}
+	p := process{user: users[i], program: program, env: map[string]string{}, started: started(dir)}
 	for entry := range bytes.SplitSeq(environ, []byte{0}) {
 		name, value, found := strings.Cut(string(entry), "=")
 		if !found || !slices.Contains(known(), name) || value == "" {
@@ -210,6 +225,13 @@ const (
 	idFile        = "env_config_file"
 	idWebIdentity = "env_web_identity"
 	idHome        = "env_home"
+	idOld         = "kernel_old"
+)
+
+// What tells an SDK of the daemon's faces.
+const (
+	containerURI = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
+	imdsEndpoint = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 )
 
 // variables are the names behind a finding.
@@ -228,7 +250,7 @@ func variables(id string) []string {
 }
 
 func known() []string {
-	var all []string
+	all := []string{containerURI, imdsEndpoint}
 	for _, id := range []string{idKeys, idProfile, idFile, idWebIdentity, idHome} {
 		all = append(all, variables(id)...)
 	}
@@ -274,6 +296,40 @@ func (p process) shadows() []report.Finding {
 			"the SDKs of this kernel find no ~/.aws/config and take the base credentials, which have no name; Studio's recovery mode does this")
 	}
 	return all
+}
+
+// old is a process from before the installation. One whose environment names a
+// face has been told, if by an earlier file; a Python kernel's own start-up file
+// does not show there.
+func (p process) old(told Told) []report.Finding {
+	const slack = 2 * time.Second // of two clocks
+	if told.Since.IsZero() || p.started.IsZero() || p.started.Add(slack).After(told.Since) ||
+		told.Container != "" && p.env[containerURI] == told.Container || told.IMDS != "" && p.env[imdsEndpoint] == told.IMDS {
+		return nil
+	}
+	return []report.Finding{{ID: idOld, Saw: "it was started before nbidentityd was installed, on " + told.Since.UTC().Format(time.DateTime) + " UTC",
+		Means: "an SDK that has found other credentials keeps them as long as it runs, and its calls have no name; it was not told of the daemon's faces either"}}
+}
+
+// started is when the process of a directory of /proc was, by the clock of the
+// boot, which steps of the wall clock do not move.
+func started(dir *os.Root) time.Time {
+	const perSecond = 100 // USER_HZ, the same on all machines that we build for
+	stat, err := readBounded(dir, "stat", 4096)
+	if err != nil {
+		return time.Time{}
+	}
+	// proc(5): the name may hold spaces and parentheses; starttime is field 22.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 20 {
+		return time.Time{}
+	}
+	ticks, err := strconv.ParseInt(fields[19], 10, 64)
+	var now unix.Timespec
+	if err != nil || unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) != nil {
+		return time.Time{}
+	}
+	return time.Now().Add(time.Duration(ticks)*(time.Second/perSecond) - time.Duration(now.Nano()))
 }
 
 // named reports whether a profile takes its credentials elsewhere. One that
