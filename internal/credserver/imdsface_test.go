@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/netip"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -13,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
+
+	"github.com/nbidentityd/nbidentityd/internal/imdsprobe"
 )
 
 func (r *onTCP) imdsToken(t testing.TB, ttl string) string {
@@ -58,6 +61,19 @@ func TestIMDS(t *testing.T) {
 	if lines := r.logs.FilterMessage("credentials vended").All(); len(lines) != 1 || lines[0].ContextMap()["face"] != "imds" ||
 		lines[0].ContextMap()["uid"] != uint32(os.Geteuid()) {
 		t.Errorf("log %v", lines)
+	}
+}
+
+// The daemon's own probes are no refusals: they come each minute.
+func TestIMDSProbed(t *testing.T) {
+	r := startIMDS(t, Config{Credentials: &provider{value: good()}}, IMDSConfig{Mark: "m1"})
+	p := imdsprobe.Probe{UID: uint32(os.Geteuid()), Addr: netip.MustParseAddrPort(r.addr), MarkHeader: MarkHeader, Mark: "m1"}
+	outcome, detail, err := p.Run(t.Context())
+	if err != nil || outcome != imdsprobe.Redirected || detail != "200 OK" {
+		t.Errorf("%s, %s, %v", outcome, detail, err)
+	}
+	if lines := r.logs.FilterMessage("request refused").All(); len(lines) > 0 {
+		t.Errorf("refused: %v", lines)
 	}
 }
 
