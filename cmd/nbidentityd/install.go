@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/nbidentityd/nbidentityd/internal/blueprint"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 	"github.com/nbidentityd/nbidentityd/internal/installation"
 	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
-	"github.com/nbidentityd/nbidentityd/internal/sidecar"
 )
 
 func runInstall(ctx context.Context, p program, args []string) error {
@@ -25,7 +25,7 @@ func runInstall(ctx context.Context, p program, args []string) error {
 	if cfg.Notebook, err = identity.ReadFile(cfg.Settings.MetadataFile); err != nil {
 		return err
 	}
-	if reason, aside := sidecar.StepsAside(sidecar.Aside(cfg.Notebook, p.getenv)); aside {
+	if reason, aside := blueprint.StepsAside(blueprint.Aside(cfg.Notebook, p.getenv)); aside {
 		fmt.Fprintln(p.stdout, "nothing is installed:", reason)
 		return nil
 	}

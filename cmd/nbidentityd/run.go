@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sys/unix"
 
+	"github.com/nbidentityd/nbidentityd/internal/blueprint"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
@@ -128,7 +129,7 @@ func underSystemd() (service, error) {
 // one, so it is told READY before.
 func finish(err error, log *zap.Logger) error {
 	notify := notifier(log)
-	if reason, yes := sidecar.StepsAside(err); yes {
+	if reason, yes := blueprint.StepsAside(err); yes {
 		log.Info("stepping aside", zap.String("reason", reason))
 		notify("READY=1\nSTATUS=stepping aside: " + reason)
 		return nil

@@ -18,9 +18,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/nbidentityd/nbidentityd/internal/awscause"
+	"github.com/nbidentityd/nbidentityd/internal/basesession"
 	"github.com/nbidentityd/nbidentityd/internal/doctor/report"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
-	"github.com/nbidentityd/nbidentityd/internal/sidecar"
 )
 
 // callTime bounds one call, its retries included.
@@ -53,7 +53,7 @@ func (e *examination) connect() (cloud, error) {
 		if err != nil {
 			return cloud{}, errors.New("without the metadata file region and credentials are not known")
 		}
-		if c.credentials, err = sidecar.BaseCredentials(e.Settings.Endpoints, nb, e.getenv); err != nil {
+		if c.credentials, err = basesession.Credentials(e.Settings.Endpoints, nb, e.getenv); err != nil {
 			return cloud{}, err
 		}
 		region = nb.Region

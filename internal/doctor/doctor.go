@@ -39,6 +39,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"go.uber.org/zap"
 
+	"github.com/nbidentityd/nbidentityd/internal/blueprint"
 	"github.com/nbidentityd/nbidentityd/internal/discovery"
 	"github.com/nbidentityd/nbidentityd/internal/doctor/host"
 	"github.com/nbidentityd/nbidentityd/internal/doctor/report"
@@ -48,7 +49,6 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/installation"
 	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
-	"github.com/nbidentityd/nbidentityd/internal/sidecar"
 	"github.com/nbidentityd/nbidentityd/internal/status"
 )
 
@@ -227,7 +227,7 @@ func (e *examination) host() host.Config {
 	return host.Config{
 		Socket: e.Settings.Socket, Client: e.Settings.Client,
 		IMDSPort: e.Settings.Faces.IMDSPort, ContainerPort: e.Settings.Faces.ContainerPort,
-		Fenced: sidecar.Fenced(e.Settings), Version: e.Version, SettingsPath: e.SettingsPath, Systemctl: e.Systemctl,
+		Fenced: blueprint.Fenced(e.Settings), Version: e.Version, SettingsPath: e.SettingsPath, Systemctl: e.Systemctl,
 	}
 }
 
@@ -278,7 +278,7 @@ func (e *examination) checkMetadata(_ context.Context, s *report.Sheet) error {
 			Hint:     "SageMaker writes this file; on a notebook instance a restart of the instance writes it anew. Notebook jobs and training jobs have none, and need no nbidentityd"})
 		return nil
 	}
-	if reason, aside := sidecar.StepsAside(sidecar.Aside(nb, e.getenv)); aside {
+	if reason, aside := blueprint.StepsAside(blueprint.Aside(nb, e.getenv)); aside {
 		s.Note("aside", "nbidentityd leaves this notebook alone: %s", reason)
 	}
 	return nil
@@ -293,7 +293,7 @@ func (e *examination) aside() bool {
 	if err != nil {
 		return false
 	}
-	_, aside := sidecar.StepsAside(sidecar.Aside(nb, e.getenv))
+	_, aside := blueprint.StepsAside(blueprint.Aside(nb, e.getenv))
 	return aside
 }
 
@@ -338,7 +338,7 @@ func (e *examination) checkConfigs(_ context.Context, s *report.Sheet) error {
 	var failed []error
 	var own report.Sheet // what was never installed is one finding
 	for _, u := range users {
-		managed := sidecar.GuardConfig(u, e.Settings, nb, zap.NewNop()).Managed
+		managed := blueprint.GuardConfig(u, e.Settings, nb, zap.NewNop()).Managed
 		failed = append(failed, shadow.Files(shadowUser(u), managed, e.install(), fenced, &own))
 	}
 	own.Copy(s)

@@ -10,11 +10,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sagemaker/types"
 
 	"github.com/nbidentityd/nbidentityd/internal/awscause"
+	"github.com/nbidentityd/nbidentityd/internal/blueprint"
 	"github.com/nbidentityd/nbidentityd/internal/discovery"
 	"github.com/nbidentityd/nbidentityd/internal/doctor/report"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 	"github.com/nbidentityd/nbidentityd/internal/rolecreds"
-	"github.com/nbidentityd/nbidentityd/internal/sidecar"
 )
 
 // errNoName is why checks that need the name give up: another check says why.
@@ -85,7 +85,7 @@ func (e *examination) findFacts(ctx context.Context) (facts, error) {
 	if f.Subject.Name == "" { // a role alone: its trust policy knows the names
 		return f, nil
 	}
-	f.sessionName, f.sourceIdentity, err = sidecar.Names(e.Settings.Identity, f.Facts)
+	f.sessionName, f.sourceIdentity, err = blueprint.Names(e.Settings.Identity, f.Facts)
 	return f, err
 }
 

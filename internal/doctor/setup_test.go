@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"go.uber.org/zap"
 
+	"github.com/nbidentityd/nbidentityd/internal/blueprint"
 	"github.com/nbidentityd/nbidentityd/internal/configguard"
 	"github.com/nbidentityd/nbidentityd/internal/doctor"
 	"github.com/nbidentityd/nbidentityd/internal/doctor/host"
@@ -382,7 +383,7 @@ func (s *setup) unlock() {
 		users = []notebookuser.User{{Name: fmt.Sprint(s.uid), UID: s.uid, GID: s.uid, Home: s.path("home")}}
 	}
 	for _, u := range users {
-		if err := configguard.Release(sidecar.GuardConfig(u, set, identity.Notebook{}, zap.NewNop())); err != nil {
+		if err := configguard.Release(blueprint.GuardConfig(u, set, identity.Notebook{}, zap.NewNop())); err != nil {
 			s.t.Logf("taking the lock off: %v", err)
 		}
 	}

@@ -11,13 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nbidentityd/nbidentityd/internal/blueprint"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 	"github.com/nbidentityd/nbidentityd/internal/installation"
 	"github.com/nbidentityd/nbidentityd/internal/kernelenv"
 	"github.com/nbidentityd/nbidentityd/internal/lab"
 	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
-	"github.com/nbidentityd/nbidentityd/internal/sidecar"
 )
 
 const notebook = "alice-nb"
@@ -78,9 +78,9 @@ func newScene(t *testing.T) *scene {
 	check(t, err)
 	s.profile = filepath.Join(l.Dir, kernelenv.ProfilePath)
 	if os.Geteuid() != 0 { // install leaves it to root
-		imds, container := sidecar.FaceURLs(set)
+		imds, container := blueprint.FaceURLs(set)
 		files, err := kernelenv.Plan(kernelenv.Config{IMDS: imds, Container: container,
-			Users: []kernelenv.User{{UID: uint32(os.Getuid()), TokenFile: sidecar.TokenFile(set, users[0])}}})
+			Users: []kernelenv.User{{UID: uint32(os.Getuid()), TokenFile: blueprint.TokenFile(set, users[0])}}})
 		check(t, err)
 		s.profile = filepath.Join(l.Dir, "profile.sh")
 		check(t, os.WriteFile(s.profile, files[0].Text, 0o644))

@@ -5,22 +5,22 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/nbidentityd/nbidentityd/internal/blueprint"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 	"github.com/nbidentityd/nbidentityd/internal/netfence/plan"
-	"github.com/nbidentityd/nbidentityd/internal/sidecar"
 )
 
 // foresee adds what a daemon makes when it runs under these settings.
 func (w *work) foresee() {
 	for _, u := range w.Users {
-		w.note(sidecar.TokenFile(w.Settings, u), "written by the daemon at each start")
+		w.note(blueprint.TokenFile(w.Settings, u), "written by the daemon at each start")
 	}
 	w.note(w.Settings.Socket, "made by the daemon, with "+filepath.Base(w.Settings.Socket)+".lock")
 	w.note(w.Settings.StateDir, "written to by the daemon")
-	if w.Notebook.Surface != identity.SurfaceNotebookInstance || !sidecar.Fenced(w.Settings) {
+	if w.Notebook.Surface != identity.SurfaceNotebookInstance || !blueprint.Fenced(w.Settings) {
 		return
 	}
-	cfg, err := sidecar.FenceConfig(w.Settings, uint32(os.Geteuid()), uint16(w.Settings.Faces.IMDSPort))
+	cfg, err := blueprint.FenceConfig(w.Settings, uint32(os.Geteuid()), uint16(w.Settings.Faces.IMDSPort))
 	var fence plan.Plan
 	if err == nil {
 		fence, err = plan.New(cfg)

@@ -29,13 +29,13 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/nbidentityd/nbidentityd/internal/blueprint"
 	"github.com/nbidentityd/nbidentityd/internal/configguard"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 	"github.com/nbidentityd/nbidentityd/internal/kernelenv"
 	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
 	"github.com/nbidentityd/nbidentityd/internal/safefile"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
-	"github.com/nbidentityd/nbidentityd/internal/sidecar"
 )
 
 // Config says what is installed, for whom.
@@ -113,11 +113,11 @@ func (w *work) install(ctx context.Context) error {
 	}
 	var failed []error
 	for _, u := range w.Users {
-		do := sidecar.WriteConfig
+		do := blueprint.WriteConfig
 		if w.dry {
 			do = configguard.Preview
 		}
-		result, err := do(sidecar.GuardConfig(u, w.Settings, w.Notebook, zap.NewNop()))
+		result, err := do(blueprint.GuardConfig(u, w.Settings, w.Notebook, zap.NewNop()))
 		if err != nil {
 			failed = append(failed, fmt.Errorf("user %s: %w", u.Name, err))
 			continue
@@ -164,9 +164,9 @@ func (w *work) describe(r configguard.Result) {
 // environment is what kernels are to know.
 func (w *work) environment() kernelenv.Config {
 	c := kernelenv.Config{Studio: w.Notebook.Surface != identity.SurfaceNotebookInstance}
-	c.IMDS, c.Container = sidecar.FaceURLs(w.Settings)
+	c.IMDS, c.Container = blueprint.FaceURLs(w.Settings)
 	for _, u := range w.Users {
-		c.Users = append(c.Users, kernelenv.User{UID: uint32(u.UID), TokenFile: sidecar.TokenFile(w.Settings, u)})
+		c.Users = append(c.Users, kernelenv.User{UID: uint32(u.UID), TokenFile: blueprint.TokenFile(w.Settings, u)})
 	}
 	if w.uid != 0 {
 		if c.Home = w.ownHome(); c.Home == "" {

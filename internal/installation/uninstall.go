@@ -12,11 +12,11 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/nbidentityd/nbidentityd/internal/blueprint"
 	"github.com/nbidentityd/nbidentityd/internal/configguard"
 	"github.com/nbidentityd/nbidentityd/internal/credserver"
 	"github.com/nbidentityd/nbidentityd/internal/netfence"
 	"github.com/nbidentityd/nbidentityd/internal/safefile"
-	"github.com/nbidentityd/nbidentityd/internal/sidecar"
 )
 
 // Uninstall undoes Install and what a daemon has made, whether that still runs,
@@ -58,7 +58,7 @@ func (w *work) uninstall(ctx context.Context) error {
 func (w *work) restoreUsers() error {
 	var failed []error
 	for _, u := range w.Users {
-		cfg := sidecar.GuardConfig(u, w.Settings, w.Notebook, zap.NewNop())
+		cfg := blueprint.GuardConfig(u, w.Settings, w.Notebook, zap.NewNop())
 		if _, err := os.Lstat(cfg.StateDir); errors.Is(err, fs.ErrNotExist) {
 			cfg.StateDir = "" // the text alone tells
 		}
@@ -156,7 +156,7 @@ func (w *work) clearState() error {
 		failed = append(failed, w.removeLeft(filepath.Join(state, name)))
 	}
 	for _, u := range w.Users {
-		failed = append(failed, w.removeEmpty(sidecar.GuardConfig(u, w.Settings, w.Notebook, zap.NewNop()).StateDir))
+		failed = append(failed, w.removeEmpty(blueprint.GuardConfig(u, w.Settings, w.Notebook, zap.NewNop()).StateDir))
 	}
 	failed = append(failed, w.removeEmpty(filepath.Join(state, "aws-config")))
 	if err := errors.Join(failed...); err != nil {

@@ -1,13 +1,9 @@
 package sidecar
 
 import (
-	"fmt"
-	"os"
-	"path/filepath"
-
 	"go.uber.org/zap"
 
-	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
+	"github.com/nbidentityd/nbidentityd/internal/blueprint"
 	"github.com/nbidentityd/nbidentityd/internal/configguard"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
@@ -15,57 +11,14 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/status"
 )
 
-// managed is what [default] in ~/.aws/config must say.
-func managed(set settings.Settings, region string) awsconfig.Managed {
-	command := set.Client
-	if set.Socket != settings.Default().Socket {
-		command += " --socket " + set.Socket
-	}
-	return awsconfig.Managed{
-		CredentialProcess:    command + " credentials",
-		Region:               region,
-		STSRegionalEndpoints: "regional",
-	}
-}
-
-// GuardConfig is one user's, with a directory of the daemon's own for what the
-// text of the file cannot remember. To undo it, the notebook need not be known.
-func GuardConfig(u notebookuser.User, set settings.Settings, nb identity.Notebook, log *zap.Logger) configguard.Config {
-	open := unlocked(u, set, nb)
-	return configguard.Config{
-		Home: u.Home, UID: u.UID, GID: u.GID,
-		Managed:  managed(set, nb.Region),
-		StateDir: filepath.Join(set.StateDir, "aws-config", u.Name),
-		Lock:     open == "",
-		Unlocked: open,
-		Log:      log.Named("configguard"),
-	}
-}
-
-// unlocked says why a user's file is not to be locked, or "". Whether the
-// kernel and the file system allow it is package configguard's business.
-func unlocked(u notebookuser.User, set settings.Settings, nb identity.Notebook) string {
-	switch {
-	case !set.Guard.Lock:
-		return "guard.lock is off in the settings"
-	case nb.Surface != identity.SurfaceNotebookInstance:
-		return "Studio's own tools write into ~/.aws, and its users may become root"
-	case os.Geteuid() != 0:
-		return "the daemon does not run as root"
-	case u.UID == 0:
-		return "the notebook's user is root"
-	}
-	return ""
-}
-
 // guardConfigs makes every user's SDKs ask us, and returns who keeps it so. A
 // file that cannot be written does not keep the others, nor the daemon, from
 // working: it shows in the status and is tried again.
 func guardConfigs(set settings.Settings, users []notebookuser.User, nb identity.Notebook, log *zap.Logger) []*configguard.Guard {
 	var guards []*configguard.Guard
 	for _, u := range users {
-		cfg := GuardConfig(u, set, nb, log)
-		if _, err := WriteConfig(cfg); err != nil {
+		cfg := blueprint.GuardConfig(u, set, nb, log)
+		if _, err := blueprint.WriteConfig(cfg); err != nil {
 			log.Error("aws config not written", zap.String("user", u.Name), zap.Error(err))
 		}
 		guards = append(guards, configguard.New(cfg))
@@ -80,12 +33,4 @@ func reportConfig(s configguard.State) status.ConfigFile {
 		f.Problem = wrong[0].String()
 	}
 	return f
-}
-
-// WriteConfig makes one user's SDKs ask us.
-func WriteConfig(cfg configguard.Config) (configguard.Result, error) {
-	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
-		return configguard.Result{}, fmt.Errorf("making the state directory: %w", err)
-	}
-	return configguard.Write(cfg)
 }

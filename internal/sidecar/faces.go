@@ -3,25 +3,18 @@ package sidecar
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"path/filepath"
 	"strconv"
-	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/nbidentityd/nbidentityd/internal/basesession"
 	"github.com/nbidentityd/nbidentityd/internal/credserver"
 	"github.com/nbidentityd/nbidentityd/internal/credserver/authtoken"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
-	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
-	"github.com/nbidentityd/nbidentityd/internal/settings"
 	"github.com/nbidentityd/nbidentityd/internal/supervision"
 )
 
@@ -58,23 +51,6 @@ func (d *Daemon) openFaces(inherited supervision.Sockets) faces {
 
 // tokenDir holds the users' tokens for the container face.
 func (d *Daemon) tokenDir() string { return filepath.Dir(d.Settings.Socket) }
-
-// TokenFile is where a user's token for the container face will be.
-func TokenFile(set settings.Settings, u notebookuser.User) string {
-	return authtoken.Path(filepath.Dir(set.Socket), uint32(u.UID))
-}
-
-// FaceURLs says where SDKs will find the faces; "" is one that the settings
-// close.
-func FaceURLs(set settings.Settings) (imds, container string) {
-	if port := set.Faces.IMDSPort; port != 0 {
-		imds = fmt.Sprintf("http://127.0.0.1:%d", port)
-	}
-	if port := set.Faces.ContainerPort; port != 0 {
-		container = fmt.Sprintf("http://127.0.0.1:%d%s", port, credserver.ContainerPath)
-	}
-	return imds, container
-}
 
 func (d *Daemon) listen(inherited supervision.Sockets, face string, port int) net.Listener {
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
@@ -133,34 +109,5 @@ func (d *Daemon) instanceMetadata(ctx context.Context, path string) (body []byte
 	default:
 		return nil, "", http.StatusNotFound, nil
 	}
-	client := imds.New(imds.Options{Endpoint: d.Settings.Endpoints.IMDS, EnableFallback: aws.FalseTernary})
-	content, err := fetchMetadata(ctx, client, path)
-	if refused := (*smithyhttp.ResponseError)(nil); errors.As(err, &refused) {
-		return nil, "", refused.HTTPStatusCode(), nil
-	}
-	if err != nil {
-		return nil, "", 0, err
-	}
-	defer content.Close()
-	body, err = io.ReadAll(content)
-	return body, "text/plain", http.StatusOK, err
-}
-
-func fetchMetadata(ctx context.Context, client *imds.Client, path string) (io.ReadCloser, error) {
-	if rest, ok := strings.CutPrefix(path, "/latest/dynamic/"); ok {
-		out, err := client.GetDynamicData(ctx, &imds.GetDynamicDataInput{Path: rest})
-		if err != nil {
-			return nil, err
-		}
-		return out.Content, nil
-	}
-	rest, ok := strings.CutPrefix(path, "/latest/meta-data/")
-	if !ok {
-		return nil, fmt.Errorf("asking instance metadata: unexpected path %q", path)
-	}
-	out, err := client.GetMetadata(ctx, &imds.GetMetadataInput{Path: rest})
-	if err != nil {
-		return nil, err
-	}
-	return out.Content, nil
+	return basesession.Metadata(ctx, d.Settings.Endpoints.IMDS, path)
 }

@@ -11,14 +11,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nbidentityd/nbidentityd/internal/assurance"
+	"github.com/nbidentityd/nbidentityd/internal/blueprint"
 	"github.com/nbidentityd/nbidentityd/internal/credserver"
 	"github.com/nbidentityd/nbidentityd/internal/discovery"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 	"github.com/nbidentityd/nbidentityd/internal/netfence"
 	"github.com/nbidentityd/nbidentityd/internal/netfence/plan"
-	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
 	"github.com/nbidentityd/nbidentityd/internal/reach"
-	"github.com/nbidentityd/nbidentityd/internal/settings"
 	"github.com/nbidentityd/nbidentityd/internal/status"
 )
 
@@ -33,11 +32,11 @@ func (d *Daemon) raiseFence(ctx context.Context, group *errgroup.Group, nb ident
 		d.noFence("Studio's credentials endpoint cannot be fenced")
 		return
 	}
-	if !Fenced(d.Settings) {
+	if !blueprint.Fenced(d.Settings) {
 		d.noFence("it is switched off in the settings")
 		return
 	}
-	cfg, err := FenceConfig(d.Settings, uint32(os.Geteuid()), d.faces.imdsPort())
+	cfg, err := blueprint.FenceConfig(d.Settings, uint32(os.Geteuid()), d.faces.imdsPort())
 	if err != nil {
 		d.noFence(err.Error())
 		return
@@ -65,34 +64,10 @@ func (d *Daemon) raiseFence(ctx context.Context, group *errgroup.Group, nb ident
 	}
 }
 
-// FenceConfig is the fence that a daemon of this uid raises, with its metadata
-// service on port; 0 is none.
-func FenceConfig(set settings.Settings, uid uint32, port uint16) (plan.Config, error) {
-	allow, err := uidsOf(set.Fence.AllowUsers)
-	return plan.Config{UID: uid, AllowUIDs: allow, RedirectPort: port, Containers: set.Fence.Containers}, err
-}
-
-// Fenced reports whether the settings want a fence.
-func Fenced(set settings.Settings) bool {
-	return set.Fence.Enabled && set.Endpoints.IMDS == ""
-}
-
 func (d *Daemon) noFence(reason string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fenceless = reason
-}
-
-func uidsOf(names []string) ([]uint32, error) {
-	var uids []uint32
-	for _, name := range names {
-		u, err := notebookuser.Lookup(settings.User{Name: name})
-		if err != nil {
-			return nil, err
-		}
-		uids = append(uids, uint32(u.UID))
-	}
-	return uids, nil
 }
 
 // assess tries, now and every minute, what each user can reach, and keeps the

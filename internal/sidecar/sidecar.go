@@ -15,10 +15,8 @@ package sidecar
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +25,8 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/nbidentityd/nbidentityd/internal/basesession"
+	"github.com/nbidentityd/nbidentityd/internal/blueprint"
 	"github.com/nbidentityd/nbidentityd/internal/configguard"
 	"github.com/nbidentityd/nbidentityd/internal/credserver"
 	"github.com/nbidentityd/nbidentityd/internal/discovery"
@@ -64,7 +64,7 @@ type Config struct {
 // credentials follow when the notebook's name is known.
 type Daemon struct {
 	Config
-	names   templates
+	names   blueprint.Templates
 	users   []notebookuser.User
 	started time.Time
 
@@ -92,7 +92,7 @@ func New(cfg Config) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	names, err := parseTemplates(cfg.Settings.Identity)
+	names, err := blueprint.ParseTemplates(cfg.Settings.Identity)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func New(cfg Config) (*Daemon, error) {
 
 // Run serves until ctx ends, and returns nil then; or until something breaks.
 // A notebook whose platform names its users itself ends it with
-// an error that StepsAside knows.
+// an error that blueprint.StepsAside knows.
 func (d *Daemon) Run(ctx context.Context) error {
 	inherited := supervision.Inherit(d.Inherited, d.Log)
 	listener, err := d.listenUnix(inherited)
@@ -157,7 +157,7 @@ func (d *Daemon) attribute(ctx context.Context) error {
 	d.mu.Lock()
 	d.notebook = nb
 	d.mu.Unlock()
-	if err := Aside(nb, d.Getenv); err != nil {
+	if err := blueprint.Aside(nb, d.Getenv); err != nil {
 		return err
 	}
 	// From here on the notebook's SDKs ask us: a call waits for its name, or
@@ -179,7 +179,7 @@ func (d *Daemon) attribute(ctx context.Context) error {
 // hold asks for the name and assumes the role under it, and returns when that
 // runs.
 func (d *Daemon) hold(ctx context.Context, group *errgroup.Group, nb identity.Notebook) error {
-	api, err := newClients(d.Settings.Endpoints, nb, d.Getenv)
+	api, err := basesession.NewClients(d.Settings.Endpoints, nb, d.Getenv)
 	if err != nil {
 		return err
 	}
@@ -204,12 +204,12 @@ func (d *Daemon) hold(ctx context.Context, group *errgroup.Group, nb identity.No
 	return nil
 }
 
-func (d *Daemon) discoveryConfig(api clients) discovery.Config {
+func (d *Daemon) discoveryConfig(api basesession.Clients) discovery.Config {
 	return discovery.Config{
-		SageMaker:                  api.sagemaker,
+		SageMaker:                  api.SageMaker,
 		RoleARN:                    d.Settings.Role.ARN,
 		StateFile:                  filepath.Join(d.Settings.StateDir, "discovery.json"),
-		TrustedIdentityPropagation: isSet(d.Getenv(propagationVariable)),
+		TrustedIdentityPropagation: blueprint.Propagation(d.Getenv),
 		OnProblem: func(err error) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
@@ -219,21 +219,8 @@ func (d *Daemon) discoveryConfig(api clients) discovery.Config {
 	}
 }
 
-// propagationVariable is spelled so by AWS.
-const propagationVariable = "TRUSTED_IDENTITY_PROPOGATION_ENABLED"
-
-// isSet reads a switch that AWS documents no values for: anything but a plain
-// no is a yes, since going on would drop the user's own identity.
-func isSet(value string) bool {
-	switch strings.ToLower(value) {
-	case "", "0", "false", "no":
-		return false
-	}
-	return true
-}
-
-func (d *Daemon) newSource(api clients, nb identity.Notebook, facts discovery.Facts) (*rolecreds.Source, error) {
-	sessionName, sourceIdentity, err := d.names.of(facts)
+func (d *Daemon) newSource(api basesession.Clients, nb identity.Notebook, facts discovery.Facts) (*rolecreds.Source, error) {
+	sessionName, sourceIdentity, err := d.names.Names(facts)
 	if err != nil {
 		return nil, err
 	}
@@ -245,7 +232,7 @@ func (d *Daemon) newSource(api clients, nb identity.Notebook, facts discovery.Fa
 		zap.String("kind", string(facts.Subject.Kind)), zap.String("name", facts.Subject.Name),
 		zap.String("session_name", sessionName), zap.String("source_identity", sourceIdentity), zap.String("role_arn", role))
 	return rolecreds.New(rolecreds.Config{
-		STS:            api.sts,
+		STS:            api.STS,
 		RoleARN:        role,
 		SessionName:    sessionName,
 		SourceIdentity: sourceIdentity,
@@ -280,19 +267,4 @@ func (d *Daemon) uids() []uint32 {
 		uids = append(uids, uint32(u.UID))
 	}
 	return uids
-}
-
-// Aside returns why nbidentityd leaves this notebook alone, as an error that
-// StepsAside knows, or nil. getenv is that of a process of the platform's.
-func Aside(nb identity.Notebook, getenv func(string) string) error {
-	return discovery.Aside(nb, isSet(getenv(propagationVariable)))
-}
-
-// StepsAside reports whether err says that the platform names its users.
-func StepsAside(err error) (reason string, yes bool) {
-	var aside discovery.StepAside
-	if errors.As(err, &aside) {
-		return aside.Reason, true
-	}
-	return "", false
 }

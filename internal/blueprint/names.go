@@ -1,4 +1,4 @@
-package sidecar
+package blueprint
 
 import (
 	"fmt"
@@ -8,10 +8,11 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/settings"
 )
 
-// templates say how a name becomes what AWS records.
-type templates struct{ sessionName, sourceIdentity identity.Template }
+// Templates say how a name becomes what AWS records.
+type Templates struct{ sessionName, sourceIdentity identity.Template }
 
-func parseTemplates(want settings.Identity) (t templates, err error) {
+// ParseTemplates reads those of the settings.
+func ParseTemplates(want settings.Identity) (t Templates, err error) {
 	if t.sessionName, err = identity.ParseTemplate(want.SessionName); err != nil {
 		return t, fmt.Errorf("identity.session_name: %w", err)
 	}
@@ -21,9 +22,9 @@ func parseTemplates(want settings.Identity) (t templates, err error) {
 	return t, nil
 }
 
-// of renders both names. Where the domain itself sets the source identity, it is
+// Names renders both names. Where the domain itself sets the source identity, it is
 // the plain profile name and cannot be changed: sending another would be refused.
-func (t templates) of(facts discovery.Facts) (sessionName, sourceIdentity string, err error) {
+func (t Templates) Names(facts discovery.Facts) (sessionName, sourceIdentity string, err error) {
 	if facts.PropagatesSourceIdentity {
 		t.sourceIdentity = identity.Template{}
 	}
@@ -39,9 +40,9 @@ func (t templates) of(facts discovery.Facts) (sessionName, sourceIdentity string
 // Names are the session name and source identity that the daemon sends under
 // these settings.
 func Names(want settings.Identity, facts discovery.Facts) (sessionName, sourceIdentity string, err error) {
-	t, err := parseTemplates(want)
+	t, err := ParseTemplates(want)
 	if err != nil {
 		return "", "", err
 	}
-	return t.of(facts)
+	return t.Names(facts)
 }

@@ -1,4 +1,11 @@
-package sidecar
+// Package basesession reaches AWS as the notebook that SageMaker has made, before
+// anybody's name is on its calls: the session that the platform provides, the
+// clients that sign with it, and the instance metadata that is not secret.
+//
+// AWS documents the session at the instance metadata service on notebook
+// instances, and in Studio at the container endpoint whose path is in
+// AWS_CONTAINER_CREDENTIALS_RELATIVE_URI.
+package basesession
 
 import (
 	"context"
@@ -24,27 +31,27 @@ const containerPathVariable = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
 // tells them from a user's.
 const appID = "nbidentityd"
 
-// clients are the AWS clients of one notebook, signing with its base session.
-type clients struct {
-	sts       *sts.Client
-	sagemaker *sagemaker.Client
+// Clients sign with the base session of one notebook.
+type Clients struct {
+	STS       *sts.Client
+	SageMaker *sagemaker.Client
 }
 
-// newClients reads nothing but the settings and, in Studio, one variable: the
+// NewClients reads nothing but the settings and, in Studio, one variable: the
 // SDK's default chain would take whatever a user's files and environment say.
-func newClients(ep settings.Endpoints, nb identity.Notebook, getenv func(string) string) (clients, error) {
-	base, err := BaseCredentials(ep, nb, getenv)
+func NewClients(ep settings.Endpoints, nb identity.Notebook, getenv func(string) string) (Clients, error) {
+	base, err := Credentials(ep, nb, getenv)
 	if err != nil {
-		return clients{}, err
+		return Clients{}, err
 	}
-	return clients{
-		sts: sts.New(sts.Options{
+	return Clients{
+		STS: sts.New(sts.Options{
 			Region:       nb.Region,
 			Credentials:  base,
 			BaseEndpoint: optional(ep.STS),
 			AppID:        appID,
 		}),
-		sagemaker: sagemaker.New(sagemaker.Options{
+		SageMaker: sagemaker.New(sagemaker.Options{
 			Region:       nb.Region,
 			Credentials:  base,
 			BaseEndpoint: optional(ep.SageMaker),
@@ -54,9 +61,9 @@ func newClients(ep settings.Endpoints, nb identity.Notebook, getenv func(string)
 	}, nil
 }
 
-// BaseCredentials is the session that SageMaker itself provides: by instance
+// Credentials is the session that SageMaker itself provides: by instance
 // metadata on a notebook instance, by the container endpoint in Studio.
-func BaseCredentials(ep settings.Endpoints, nb identity.Notebook, getenv func(string) string) (aws.CredentialsProvider, error) {
+func Credentials(ep settings.Endpoints, nb identity.Notebook, getenv func(string) string) (aws.CredentialsProvider, error) {
 	if nb.Surface == identity.SurfaceNotebookInstance {
 		options := imds.Options{Endpoint: ep.IMDS, EnableFallback: aws.FalseTernary}
 		return aws.NewCredentialsCache(instanceRole{ec2rolecreds.New(), options}), nil
