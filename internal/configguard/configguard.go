@@ -51,9 +51,10 @@
 // of which only the last is kept. Which process did it is not known: only
 // fanotify tells, which needs CAP_SYS_ADMIN.
 //
-// The package is longer than most since it must undo all that it does, after a
-// kill at any moment: record.go remembers, lock.go locks and releases, undo.go
-// undoes; guard.go decides, watch.go notices, tamper.go counts.
+// The package is longer than most since a visit to a home must take up whatever
+// another one, killed at any moment, has left half done: writing, locking and
+// undoing know each other's steps. What need not know them is in packages below:
+// memory remembers, awsdir prepares the directory, homewatch notices, tamper counts.
 //
 // A home that several containers share is safe, since every write is whole and
 // all write the same; but only the first one's record says what was there
@@ -66,18 +67,16 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
-	"github.com/nbidentityd/nbidentityd/internal/safefile"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
+	"github.com/nbidentityd/nbidentityd/internal/configguard/awsdir"
+	"github.com/nbidentityd/nbidentityd/internal/configguard/memory"
+	"github.com/nbidentityd/nbidentityd/internal/safefile"
 )
 
-const (
-	dirName         = ".aws"
-	fileName        = "config"
-	credentialsName = "credentials"
-	attempts        = 5
-)
+const attempts = 5
 
 // Config says whose file is kept and what it must say.
 type Config struct {
@@ -106,19 +105,12 @@ type Result struct {
 	Shadows []awsconfig.Finding `json:"shadows,omitempty"`
 	// Faults are lines of the user's own that break some client.
 	Faults []awsconfig.Finding `json:"faults,omitempty"`
-	Aside  []Aside             `json:"aside,omitempty"`
+	Aside  []memory.Aside      `json:"aside,omitempty"`
 	Backup string              `json:"backup,omitempty"`
 	// Locked: file and directory are immutable. Made are the paths in the
 	// directory that were made before, for its user.
 	Locked bool     `json:"locked,omitempty"`
 	Made   []string `json:"made,omitempty"`
-}
-
-// Aside is an object that was renamed because it stood in the way.
-type Aside struct {
-	Dir  string `json:"dir"` // "" is the home, else ".aws"
-	Name string `json:"name"`
-	Now  string `json:"now"`
 }
 
 // found is the state of the file at one moment. dir is nil if there is none.
@@ -169,8 +161,9 @@ func write(cfg Config, dry bool) (Result, error) {
 type visit struct {
 	Config
 	home       *safefile.Dir
+	memory     memory.Store
 	limit      int64 // bytes of text
-	aside      []Aside
+	aside      []memory.Aside
 	displace   bool  // what is in the way is an attack and goes to a fixed name
 	displaced  error // what was in the way
 	restore    bool  // it was put away: the last good text comes back
@@ -186,12 +179,19 @@ func openVisit(cfg Config) (*visit, error) {
 	if err != nil {
 		return nil, fmt.Errorf("home directory of uid %d: %w", cfg.UID, err)
 	}
-	return &visit{Config: cfg, home: home, limit: awsconfig.MaxSize}, nil
+	return &visit{
+		Config: cfg,
+		home:   home,
+		memory: memory.Store{Dir: cfg.StateDir, Home: cfg.Home, UID: cfg.UID},
+		limit:  awsconfig.MaxSize,
+	}, nil
 }
 
 func (v *visit) close() { _ = v.home.Close() } // read-only descriptor
 
-func (v *visit) path() string { return v.Home + "/" + dirName + "/" + fileName }
+func (v *visit) path() string { return v.Config.path() }
+
+func (c Config) path() string { return c.Home + "/" + awsdir.Name + "/" + awsdir.Config }
 
 // retry does work again while the file keeps changing under it.
 func (v *visit) retry(work func() error) error {
@@ -240,22 +240,22 @@ func (v *visit) write(dry bool) (Result, error) {
 // find opens the directory and reads the file. What is in the way is moved
 // aside, if that is allowed; a dry run only notes it.
 func (v *visit) find(dry bool) (found, error) {
-	dir, err := v.home.Sub(dirName)
+	dir, err := v.home.Sub(awsdir.Name)
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return found{}, nil
 	case errors.Is(err, safefile.ErrNotDirectory), v.displace && errors.Is(err, safefile.ErrForeign):
-		return found{}, v.moveAside(v.home, "", dirName, err, dry)
+		return found{}, v.moveAside(v.home, "", awsdir.Name, err, dry)
 	case err != nil:
 		return found{}, err
 	}
 	f := found{dir: dir}
-	f.text, f.version, err = dir.Read(fileName, v.limit)
+	f.text, f.version, err = dir.Read(awsdir.Config, v.limit)
 	switch {
 	case err == nil, errors.Is(err, unix.ENOENT):
 		return f, nil
 	case errors.Is(err, safefile.ErrNotRegular), v.displace && (errors.Is(err, safefile.ErrForeign) || errors.Is(err, safefile.ErrTooLarge) || errors.Is(err, unix.EACCES)):
-		err = v.moveAside(dir, dirName, fileName, err, dry)
+		err = v.moveAside(dir, awsdir.Name, awsdir.Config, err, dry)
 	case errors.Is(err, safefile.ErrForeign):
 		err = fmt.Errorf("%w: give it to uid %d by chown, or delete it", err, v.UID)
 	}
@@ -276,9 +276,9 @@ func (v *visit) moveAside(dir *safefile.Dir, where, name string, cause error, dr
 	if !v.MoveAside {
 		return fmt.Errorf("%w: put a plain one in its place, or allow nbidentityd to move it aside", cause)
 	}
-	a := Aside{Dir: where, Name: name, Now: safefile.RandomName(name + ".before-nbidentityd-")}
+	a := memory.Aside{Dir: where, Name: name, Now: safefile.RandomName(name + ".before-nbidentityd-")}
 	if !dry {
-		if full, err := v.recordAside(a); err != nil {
+		if full, err := v.memory.Aside(a); err != nil {
 			return err
 		} else if full {
 			return v.putAway(dir, name, cause, dry) // nobody does that on purpose
@@ -321,7 +321,7 @@ func (v *visit) shadows(f found, config []byte) (shadows, faults []awsconfig.Fin
 	if f.dir == nil {
 		return nil, awsconfig.Faults(config, nil)
 	}
-	credentials, _, err := f.dir.Read(credentialsName, awsconfig.MaxSize)
+	credentials, _, err := f.dir.Read(awsdir.Credentials, awsconfig.MaxSize)
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return []awsconfig.Finding{{File: "credentials", Problem: err.Error(),
 			Remedy: "make it a file of the user's own; what it holds may override credential_process"}}, awsconfig.Faults(config, nil)

@@ -10,10 +10,14 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
-	"github.com/nbidentityd/nbidentityd/internal/safefile"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
+	"github.com/nbidentityd/nbidentityd/internal/configguard/awsdir"
+	"github.com/nbidentityd/nbidentityd/internal/configguard/homewatch"
+	"github.com/nbidentityd/nbidentityd/internal/configguard/tamper"
+	"github.com/nbidentityd/nbidentityd/internal/safefile"
 )
 
 const (
@@ -47,11 +51,11 @@ type State struct {
 	Watching    bool   `json:"watching"`
 	NotWatching string `json:"not_watching,omitempty"`
 
-	Tampers     uint64    `json:"tampers"` // times the keys were found gone or overridden
-	Last        Tamper    `json:"last_tamper,omitzero"`
-	Repairs     uint64    `json:"repairs"`
-	PausedUntil time.Time `json:"paused_until,omitzero"` // no repairs until then
-	Rival       string    `json:"rival,omitempty"`
+	Tampers     uint64       `json:"tampers"` // times the keys were found gone or overridden
+	Last        tamper.Burst `json:"last_tamper,omitzero"`
+	Repairs     uint64       `json:"repairs"`
+	PausedUntil time.Time    `json:"paused_until,omitzero"` // no repairs until then
+	Rival       string       `json:"rival,omitempty"`
 
 	Shadows []awsconfig.Finding `json:"shadows,omitempty"`
 	Faults  []awsconfig.Finding `json:"faults,omitempty"` // lines of the user's own that break some client
@@ -60,12 +64,12 @@ type State struct {
 // Guard keeps one user's file as Config says.
 type Guard struct {
 	cfg     Config
-	limiter *limiter
+	limiter *tamper.Limiter
 	poll    time.Duration
 	budget  int // events in a period
 
 	work    sync.Mutex // one visit at a time; guards the fields below
-	tampers tampers
+	tampers tamper.Book
 	good    []byte // the last text that was in order; may hold secrets of the user's
 	locked  bool
 	repairs uint64
@@ -88,10 +92,10 @@ func New(cfg Config) *Guard {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
-	path := (&visit{Config: cfg}).path()
+	path := cfg.path()
 	return &Guard{
-		cfg: cfg, limiter: newLimiter(), poll: pollEvery, budget: maxEvents,
-		tampers: tampers{log: cfg.Log, path: path},
+		cfg: cfg, limiter: tamper.NewLimiter(), poll: pollEvery, budget: homewatch.MaxEvents,
+		tampers: tamper.Book{Log: cfg.Log, Path: path},
 		state:   State{Path: path, Reason: "not looked at yet", NotWatching: "not looked at yet"},
 	}
 }
@@ -110,9 +114,9 @@ func (g *Guard) State() State {
 // Release and Undo take it back. What goes wrong shows in State and the log and
 // is tried again.
 func (g *Guard) Run(ctx context.Context) error {
-	w := &watcher{cfg: g.cfg, poll: g.poll, budget: g.budget}
-	w.deaf = func() { g.report(w) }
-	defer w.close("")
+	w := &homewatch.Watcher{Home: g.cfg.Home, UID: g.cfg.UID, GID: g.cfg.GID, Poll: g.poll, Budget: g.budget}
+	w.Deaf = func() { g.report(w) }
+	defer w.Close("")
 	if !g.cfg.Lock {
 		if err := Release(g.cfg); err != nil {
 			g.cfg.Log.Warn("lock of an earlier run not taken off", zap.Error(err))
@@ -121,16 +125,16 @@ func (g *Guard) Run(ctx context.Context) error {
 	for {
 		var m mood
 		spent := cpuTime(func() {
-			w.follow() // first, so that nothing is missed between looking and watching
+			w.Follow() // first, so that nothing is missed between looking and watching
 			m = g.look()
 		})
 		rest := max(minRest, restFactor*spent)
 		if m == fought {
 			rest = max(rest, g.poll)
 		}
-		if m != calm || w.spent > w.budget/2 {
+		if m != calm || w.Busy() {
 			// Even events that nobody reads wake the process.
-			w.close("somebody keeps changing it: it is looked at now and then")
+			w.Close("somebody keeps changing it: it is looked at now and then")
 		}
 		g.report(w)
 		timer := time.NewTimer(rest)
@@ -140,7 +144,7 @@ func (g *Guard) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
-		if m == calm && !w.wait(ctx) {
+		if m == calm && !w.Wait(ctx) {
 			return nil
 		}
 	}
@@ -160,11 +164,11 @@ func cpuTime(f func()) time.Duration {
 	return time.Duration(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano())
 }
 
-func (g *Guard) report(w *watcher) {
+func (g *Guard) report(w *homewatch.Watcher) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.state.Watching, g.state.NotWatching = w.watching(), w.why
-	w.locked = g.state.Immutable
+	g.state.Watching, g.state.NotWatching = w.Watching()
+	w.Locked = g.state.Immutable
 }
 
 // mood is how a look was.
@@ -180,7 +184,7 @@ const (
 func (g *Guard) look() mood {
 	g.work.Lock()
 	defer g.work.Unlock()
-	now, before := time.Now(), g.tampers.count
+	now, before := time.Now(), g.tampers.Count
 	v, err := openVisit(g.cfg)
 	var seen sight
 	if err == nil {
@@ -193,16 +197,16 @@ func (g *Guard) look() mood {
 			return err
 		})
 	}
-	g.tampers.quiet(now)
-	var reason error
+	g.tampers.Quiet(now)
+	var unlockable error
 	if v != nil {
-		reason = v.unlockable
+		unlockable = v.unlockable
 	}
-	g.conclude(now, seen, err, reason)
+	g.conclude(now, seen, err, unlockable)
 	switch {
 	case errors.Is(err, errPaused), errors.Is(err, safefile.ErrContended):
 		return fought
-	case g.tampers.count != before:
+	case g.tampers.Count != before:
 		return disturbed
 	}
 	return calm
@@ -248,7 +252,7 @@ func (g *Guard) compare(v *visit, now time.Time) (sight, error) {
 	}
 	what := g.judge(f, held, closed)
 	if what != "" && !v.restore {
-		g.tampers.note(now, what, f)
+		g.tampers.Note(now, what, f.version, f.text)
 	}
 	wrong := what != "" || closed || !f.version.Exists() || !bytes.Equal(edit.Text, f.text)
 	if wrong {
@@ -261,7 +265,7 @@ func (g *Guard) compare(v *visit, now time.Time) (sight, error) {
 	}
 	if wrong && g.good != nil {
 		g.repairs++
-		g.tampers.repaired()
+		g.tampers.Repaired()
 	}
 	g.good = edit.Text
 	seen.right, seen.held = true, v.unlockable == nil // put has looked
@@ -271,14 +275,14 @@ func (g *Guard) compare(v *visit, now time.Time) (sight, error) {
 // replace puts away what cannot be edited. The next round then finds nothing
 // and writes the last good text, with the user's profiles.
 func (g *Guard) replace(v *visit, f found, now time.Time) error {
-	g.tampers.note(now, "in its place: "+v.displaced.Error(), f)
+	g.tampers.Note(now, "in its place: "+v.displaced.Error(), f.version, f.text)
 	if err := g.mayRepair(v, now); err != nil {
 		return err
 	}
 	var err error
 	if f.dir != nil {
 		if _, err = v.unlockFor(f.dir); err == nil {
-			err = v.putAway(f.dir, fileName, v.displaced, false)
+			err = v.putAway(f.dir, awsdir.Config, v.displaced, false)
 		}
 	} else {
 		f, err = v.find(false)
@@ -316,21 +320,21 @@ func (g *Guard) mayRepair(v *visit, now time.Time) error {
 	if g.good == nil || v.allowed {
 		return nil
 	}
-	ok, gaveUp := g.limiter.allow(now)
+	ok, gaveUp := g.limiter.Allow(now)
 	if gaveUp {
-		g.cfg.Log.Warn("repairs of the aws config pause", zap.String("path", v.path()), zap.Time("until", g.limiter.until),
+		g.cfg.Log.Warn("repairs of the aws config pause", zap.String("path", v.path()), zap.Time("until", g.limiter.Until),
 			zap.Uint64("repairs", g.repairs))
 	}
 	if !ok {
-		return fmt.Errorf("%w: not repaired until %s", errPaused, g.limiter.until.UTC().Format(time.RFC3339))
+		return fmt.Errorf("%w: not repaired until %s", errPaused, g.limiter.Until.UTC().Format(time.RFC3339))
 	}
 	v.allowed = true
 	return nil
 }
 
 // conclude makes the state, and logs what is new in it.
-func (g *Guard) conclude(now time.Time, seen sight, err, reason error) {
-	path := zap.String("path", g.tampers.path)
+func (g *Guard) conclude(now time.Time, seen sight, err, unlockable error) {
+	path := zap.String("path", g.tampers.Path)
 	problem := ""
 	if err != nil {
 		problem = err.Error()
@@ -344,21 +348,21 @@ func (g *Guard) conclude(now time.Time, seen sight, err, reason error) {
 		g.cfg.Log.Warn("aws config is not in order", path, zap.Error(err))
 		g.problem, g.complained, g.complaint = problem, true, now
 	}
-	s := State{Path: g.tampers.path, Looked: now, Written: seen.right, Problem: problem, Immutable: seen.held,
-		Tampers: g.tampers.count, Last: g.tampers.last, Repairs: g.repairs, Rival: g.tampers.rival, Shadows: seen.shadows, Faults: seen.faults}
-	if g.limiter.until.After(now) {
-		s.PausedUntil = g.limiter.until
+	s := State{Path: g.tampers.Path, Looked: now, Written: seen.right, Problem: problem, Immutable: seen.held,
+		Tampers: g.tampers.Count, Last: g.tampers.Last, Repairs: g.repairs, Rival: g.tampers.Rival, Shadows: seen.shadows, Faults: seen.faults}
+	if g.limiter.Until.After(now) {
+		s.PausedUntil = g.limiter.Until
 	}
 	switch {
 	case seen.held:
-	case reason != nil:
-		s.Reason = reason.Error()
+	case unlockable != nil:
+		s.Reason = unlockable.Error()
 	case problem != "":
 		s.Reason = problem
 	}
 	if seen.right {
-		if reason := s.Reason; g.locked != seen.held || reason != g.reason {
-			g.cfg.Log.Info("aws config guarded", path, zap.Bool("immutable", seen.held), zap.String("reason", reason))
+		if g.locked != seen.held || g.reason != s.Reason {
+			g.cfg.Log.Info("aws config guarded", path, zap.Bool("immutable", seen.held), zap.String("reason", s.Reason))
 		}
 		g.locked, g.reason = seen.held, s.Reason
 	}
@@ -386,12 +390,12 @@ func (g *Guard) compareShadows(now []awsconfig.Finding) {
 	}
 	for _, f := range now {
 		if !has(g.shadows, f) && loud() {
-			g.cfg.Log.Warn("aws config is overridden", zap.String("path", g.tampers.path), zap.Stringer("by", f))
+			g.cfg.Log.Warn("aws config is overridden", zap.String("path", g.tampers.Path), zap.Stringer("by", f))
 		}
 	}
 	for _, f := range g.shadows {
 		if !has(now, f) && loud() {
-			g.cfg.Log.Info("aws config is no longer overridden", zap.String("path", g.tampers.path), zap.String("file", f.File), zap.String("key", f.Key))
+			g.cfg.Log.Info("aws config is no longer overridden", zap.String("path", g.tampers.Path), zap.String("file", f.File), zap.String("key", f.Key))
 		}
 	}
 	g.shadows = now

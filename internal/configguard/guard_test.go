@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
+	"github.com/nbidentityd/nbidentityd/internal/configguard/memory"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -315,7 +316,7 @@ func TestLitterIsBounded(t *testing.T) {
 		t.Errorf("%d log lines", logs.Len())
 	}
 	entries, err := os.ReadDir(cfg.Home)
-	if err != nil || len(entries) > maxAside+2 || !g.State().Written {
+	if err != nil || len(entries) > memory.MaxAside+2 || !g.State().Written {
 		t.Errorf("%d entries, %v, state = %+v", len(entries), err, g.State())
 	}
 	if _, err := Undo(cfg); err != nil {

@@ -3,18 +3,15 @@ package configguard
 import (
 	"errors"
 	"fmt"
-	"path"
 	"slices"
-	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
+	"github.com/nbidentityd/nbidentityd/internal/configguard/awsdir"
+	"github.com/nbidentityd/nbidentityd/internal/configguard/memory"
 	"github.com/nbidentityd/nbidentityd/internal/safefile"
-	"golang.org/x/sys/unix"
 )
-
-// rooms are the directories in ~/.aws that AWS clients, the Toolkit and Studio
-// write into. In a locked ~/.aws nobody can make them later.
-var rooms = []string{"cli/cache", "sso/cache", "boto/cache", "login/cache", "models", "amazonq", "amazon_q", "enabled_features"}
 
 // locks reports which of directory and file are locked. What has no such flag
 // or does not exist is not.
@@ -27,7 +24,7 @@ func (f found) locks() (dir, file bool, err error) {
 		return false, false, nil
 	}
 	if err == nil && f.version.Exists() {
-		file, err = f.dir.FileLocked(fileName)
+		file, err = f.dir.FileLocked(awsdir.Config)
 	}
 	return dir, file, err
 }
@@ -67,7 +64,12 @@ func (v *visit) lockable(f found) (yes bool, made []string, err error) {
 	if v.cannotLock(dir) != nil {
 		return false, nil, nil
 	}
-	return true, missing(f.dir), nil
+	return true, awsdir.Missing(f.dir), nil
+}
+
+// remember keeps what was there before the first write.
+func (v *visit) remember(f found) (backup string, err error) {
+	return v.memory.Remember(f.dir != nil, f.version.Exists(), f.text)
 }
 
 // put makes the file say text and locks it where that is asked for and
@@ -79,7 +81,7 @@ func (v *visit) put(f found, text []byte) (backup string, err error) {
 	if err := errors.Join(err1, err2); err != nil || held && same {
 		return "", err
 	}
-	rec, err := v.load()
+	rec, err := v.memory.Load()
 	if err != nil {
 		return "", err
 	}
@@ -92,7 +94,7 @@ func (v *visit) put(f found, text []byte) (backup string, err error) {
 		if _, err := v.remember(f); err != nil {
 			return "", err
 		}
-		dir, _, err := v.home.MakeSub(dirName)
+		dir, _, err := v.home.MakeSub(awsdir.Name)
 		if err != nil {
 			return "", err
 		}
@@ -116,42 +118,42 @@ func (v *visit) put(f found, text []byte) (backup string, err error) {
 	if v.unlockable == nil {
 		return backup, v.lock(f, rec, owner, text)
 	}
-	_, err = f.dir.ReplaceAs(fileName, f.version, owner, text)
+	_, err = f.dir.ReplaceAs(awsdir.Config, f.version, owner, text)
 	return backup, err
 }
 
 // lock writes text as root's file, locks the directory first, so that names
 // stay, then the file, and looks whether all that is so.
-func (v *visit) lock(f found, rec record, owner safefile.Owner, text []byte) error {
+func (v *visit) lock(f found, rec memory.Record, owner safefile.Owner, text []byte) error {
 	if rec.Owner != nil && f.version.UID == 0 {
 		owner = *rec.Owner // a lock that was not finished, or is renewed
 	}
-	made := missing(f.dir)
-	err := v.change(func(_ *safefile.Dir, r *record) (bool, error) {
+	made := awsdir.Missing(f.dir)
+	err := v.memory.Change(func(r *memory.Record) bool {
 		r.Owner = &owner
 		for _, m := range made {
 			if !slices.Contains(r.Made, m) {
 				r.Made = append(r.Made, m)
 			}
 		}
-		return true, nil
+		return true
 	})
 	if err != nil {
 		return err
 	}
-	if err := v.furnish(f.dir, made); err != nil {
+	if err := awsdir.Furnish(f.dir, made); err != nil {
 		return err
 	}
 	mode := 0o640 | owner.Mode&0o004
-	placed, err := f.dir.ReplaceAs(fileName, f.version, safefile.Owner{UID: 0, GID: v.GID, Mode: mode}, text)
+	placed, err := f.dir.ReplaceAs(awsdir.Config, f.version, safefile.Owner{UID: 0, GID: v.GID, Mode: mode}, text)
 	if err != nil {
 		return err
 	}
 	if err := v.fasten(f.dir, placed, text); err != nil {
 		// Else a directory that was renamed meanwhile would stay locked where
 		// nobody looks for it.
-		undo := f.dir.UnlockFile(fileName)
-		if ignorable(undo) {
+		undo := f.dir.UnlockFile(awsdir.Config)
+		if awsdir.Ignorable(undo) {
 			undo = nil
 		}
 		return errors.Join(err, f.dir.Unlock(), undo)
@@ -163,7 +165,7 @@ func (v *visit) fasten(dir *safefile.Dir, placed safefile.Version, text []byte) 
 	if err := dir.Lock(); err != nil {
 		return err
 	}
-	if err := dir.LockFile(fileName, placed); err != nil {
+	if err := dir.LockFile(awsdir.Config, placed); err != nil {
 		return err
 	}
 	now, err := v.find(true)
@@ -179,30 +181,30 @@ func (v *visit) fasten(dir *safefile.Dir, placed safefile.Version, text []byte) 
 }
 
 // unlock takes off a lock that is ours and reports whether there was one.
-func (v *visit) unlock(dir *safefile.Dir, rec record) (bool, error) {
+func (v *visit) unlock(dir *safefile.Dir, rec memory.Record) (bool, error) {
 	if dir == nil {
 		return false, nil
 	}
 	f := found{dir: dir}
-	f.text, f.version, _ = dir.Read(fileName, awsconfig.MaxSize) // what cannot be read is not ours
+	f.text, f.version, _ = dir.Read(awsdir.Config, awsconfig.MaxSize) // what cannot be read is not ours
 	inDir, inFile, err := f.locks()
 	if err != nil || !inDir && !inFile {
 		return false, err
 	}
-	if !rec.known && rec.Owner == nil && !awsconfig.Marked(f.text) {
+	if !rec.Complete && rec.Owner == nil && !awsconfig.Marked(f.text) {
 		return false, fmt.Errorf("%s: %w", dir.Path(), errForeignLock)
 	}
 	if err := dir.Unlock(); err != nil {
 		return false, err
 	}
 	if inFile {
-		err = dir.UnlockFile(fileName)
+		err = dir.UnlockFile(awsdir.Config)
 	}
 	return true, err
 }
 
 func (v *visit) unlockFor(dir *safefile.Dir) (bool, error) {
-	rec, err := v.load()
+	rec, err := v.memory.Load()
 	if err != nil {
 		return false, err
 	}
@@ -210,116 +212,6 @@ func (v *visit) unlockFor(dir *safefile.Dir) (bool, error) {
 }
 
 var errForeignLock = errors.New("somebody else has set the immutable flag: take it off by chattr -i")
-
-// missing lists, parents first, what of the rooms is not there. dir may be nil.
-func missing(dir *safefile.Dir) []string {
-	var paths []string
-	for _, room := range rooms {
-		parts := strings.Split(room, "/")
-		for i := range parts {
-			p := path.Join(parts[:i+1]...)
-			sub, err := descend(dir, p)
-			if err == nil {
-				_ = sub.Close() // read-only descriptor
-				continue
-			}
-			if !errors.Is(err, unix.ENOENT) {
-				break // something else of the user's, left alone
-			}
-			if !slices.Contains(paths, p) {
-				paths = append(paths, p)
-			}
-		}
-	}
-	if dir == nil {
-		return append(paths, credentialsName)
-	}
-	if _, _, err := dir.Read(credentialsName, awsconfig.MaxSize); errors.Is(err, unix.ENOENT) {
-		paths = append(paths, credentialsName)
-	}
-	return paths
-}
-
-// descend opens the directory at the relative path p.
-func descend(dir *safefile.Dir, p string) (*safefile.Dir, error) {
-	if dir == nil {
-		return nil, unix.ENOENT
-	}
-	name, rest, more := strings.Cut(p, "/")
-	sub, err := dir.Sub(name)
-	if err != nil || !more {
-		return sub, err
-	}
-	defer func() { _ = sub.Close() }() // read-only descriptor
-	return descend(sub, rest)
-}
-
-// within calls f with the directory that holds the entry at path p.
-func within(dir *safefile.Dir, p string, f func(dir *safefile.Dir, name string) error) error {
-	parent, name := path.Split(p)
-	if parent == "" {
-		return f(dir, name)
-	}
-	sub, err := descend(dir, path.Clean(parent))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = sub.Close() }() // read-only descriptor
-	return f(sub, name)
-}
-
-// furnish makes what is missing, for the user. A name that they have taken
-// meanwhile is theirs.
-func (v *visit) furnish(dir *safefile.Dir, paths []string) error {
-	for _, p := range paths {
-		err := within(dir, p, func(d *safefile.Dir, name string) error {
-			if p == credentialsName {
-				_, err := d.Replace(name, safefile.Version{}, nil)
-				return err
-			}
-			sub, _, err := d.MakeSub(name)
-			if err != nil {
-				return err
-			}
-			return sub.Close()
-		})
-		if err != nil && !ignorable(err) && !errors.Is(err, safefile.ErrChanged) {
-			return err
-		}
-	}
-	return nil
-}
-
-// unfurnish removes what furnish has made and is still empty.
-func unfurnish(dir *safefile.Dir, paths []string) error {
-	for _, p := range slices.Backward(paths) {
-		err := within(dir, p, func(d *safefile.Dir, name string) error {
-			if p != credentialsName {
-				return d.RemoveSub(name)
-			}
-			data, _, err := d.Read(name, awsconfig.MaxSize)
-			if err != nil || len(data) > 0 {
-				return err
-			}
-			return d.Remove(name)
-		})
-		if err != nil && !ignorable(err) {
-			return err
-		}
-	}
-	return nil
-}
-
-// ignorable tells errors that mean: the user has made it something else.
-func ignorable(err error) bool {
-	for _, e := range []error{unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST, unix.ENOTDIR, safefile.ErrNotDirectory,
-		safefile.ErrNotRegular, safefile.ErrForeign, safefile.ErrTooLarge} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}
 
 // Release takes the lock off and gives the file back to its owner, with the
 // text as it is. The caches stay until Undo. It is idempotent, and needs no
@@ -334,11 +226,11 @@ func Release(cfg Config) error {
 }
 
 func (v *visit) release() error {
-	rec, err := v.load()
+	rec, err := v.memory.Load()
 	if err != nil {
 		return err
 	}
-	dir, err := v.home.Sub(dirName)
+	dir, err := v.home.Sub(awsdir.Name)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, safefile.ErrNotDirectory) {
 		return nil
 	}
@@ -359,18 +251,18 @@ func (v *visit) release() error {
 	if rec.Owner == nil {
 		return nil
 	}
-	text, version, err := dir.Read(fileName, awsconfig.MaxSize)
+	text, version, err := dir.Read(awsdir.Config, awsconfig.MaxSize)
 	switch {
 	case err == nil && version.UID == 0 && version.Owner() != *rec.Owner:
-		if _, err := dir.ReplaceAs(fileName, version, *rec.Owner, text); err != nil {
+		if _, err := dir.ReplaceAs(awsdir.Config, version, *rec.Owner, text); err != nil {
 			return err
 		}
-	case err != nil && !ignorable(err):
+	case err != nil && !awsdir.Ignorable(err):
 		return err
 	}
-	return v.change(func(_ *safefile.Dir, r *record) (bool, error) {
+	return v.memory.Change(func(r *memory.Record) bool {
 		changed := r.Owner != nil
 		r.Owner = nil
-		return changed, nil
+		return changed
 	})
 }

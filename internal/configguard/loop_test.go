@@ -32,7 +32,7 @@ func guardProcess(home, name string) int {
 		return 1
 	}
 	g := New(cfg)
-	g.limiter.pause = pause
+	g.limiter.Pause = pause
 	go func() { _ = g.Run(context.Background()) }() // it ends with the process
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		if err := json.NewEncoder(os.Stdout).Encode(g.State()); err != nil {
@@ -174,7 +174,7 @@ func TestLatency(t *testing.T) {
 	}
 	cfg := newConfig(t, nil)
 	g := New(cfg)
-	g.limiter.repairs, g.budget = 1<<20, 1<<30
+	g.limiter.Repairs, g.budget = 1<<20, 1<<30
 	g.poll = time.Hour
 	run(t, g)
 	var took []time.Duration
@@ -201,7 +201,7 @@ func TestWatchAndPoll(t *testing.T) {
 	cfg := newConfig(t, map[string]string{".aws/config": strings.Repeat("# room\n", 20)})
 	openHome(t, cfg)
 	g := New(cfg)
-	g.limiter.repairs = 1 << 20
+	g.limiter.Repairs = 1 << 20
 	g.poll = 500 * time.Millisecond
 	run(t, g)
 	for i, name := range []string{"move the directory", "remove the directory", "link the directory", "mmap", "hard link", "exchange the directory", "write"} {

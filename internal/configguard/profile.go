@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 
-	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
 	"go.uber.org/zap"
+
+	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
+	"github.com/nbidentityd/nbidentityd/internal/configguard/awsdir"
 )
 
 // AddProfile adds [profile name] with these keys to the file, which may be
@@ -57,7 +59,7 @@ func (g *Guard) edit(what, profile string, change func(text []byte) ([]byte, err
 		}
 		if held {
 			// put would open the directory for a moment, which the user could choose.
-			return f.dir.Rewrite(fileName, f.version, f.text, text)
+			return f.dir.Rewrite(awsdir.Config, f.version, f.text, text)
 		}
 		_, err = v.put(f, text)
 		return err

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
-	"github.com/nbidentityd/nbidentityd/internal/safefile"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
+	"github.com/nbidentityd/nbidentityd/internal/configguard/awsdir"
+	"github.com/nbidentityd/nbidentityd/internal/configguard/memory"
+	"github.com/nbidentityd/nbidentityd/internal/safefile"
 )
 
 // Undo takes the managed lines out, restores what was commented out or moved
@@ -33,28 +36,28 @@ func (v *visit) undo() (Result, error) {
 	if err := v.release(); err != nil {
 		return result, err
 	}
-	rec, err := v.load()
+	rec, err := v.memory.Load()
 	if err != nil {
 		return result, err
 	}
-	dir, err := v.home.Sub(dirName)
+	dir, err := v.home.Sub(awsdir.Name)
 	switch {
 	case err == nil:
 		defer func() { _ = dir.Close() }() // read-only descriptor
 		if err := v.undoFile(dir, rec, &result); err != nil {
 			return result, err
 		}
-		if err := v.moveBack(dir, dirName, rec, &result); err != nil {
+		if err := v.moveBack(dir, awsdir.Name, rec, &result); err != nil {
 			return result, err
 		}
-		if err := errors.Join(dir.Sweep(fileName), dir.Sweep(credentialsName)); err != nil {
+		if err := errors.Join(dir.Sweep(awsdir.Config), dir.Sweep(awsdir.Credentials)); err != nil {
 			return result, err
 		}
-		if err := unfurnish(dir, rec.Made); err != nil {
+		if err := awsdir.Unfurnish(dir, rec.Made); err != nil {
 			return result, err
 		}
-		if rec.known && !rec.DirExisted {
-			if err := v.home.RemoveSub(dirName); err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENOENT) {
+		if rec.Complete && !rec.DirExisted {
+			if err := v.home.RemoveSub(awsdir.Name); err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENOENT) {
 				return result, err
 			}
 		}
@@ -67,7 +70,7 @@ func (v *visit) undo() (Result, error) {
 		return result, err
 	}
 	if len(result.Aside) == 0 { // else another Undo may yet move it back
-		if err := v.forget(); err != nil {
+		if err := v.memory.Forget(); err != nil {
 			return result, err
 		}
 	}
@@ -75,8 +78,8 @@ func (v *visit) undo() (Result, error) {
 	return result, nil
 }
 
-func (v *visit) undoFile(dir *safefile.Dir, rec record, result *Result) error {
-	text, version, err := dir.Read(fileName, awsconfig.MaxSize)
+func (v *visit) undoFile(dir *safefile.Dir, rec memory.Record, result *Result) error {
+	text, version, err := dir.Read(awsdir.Config, awsconfig.MaxSize)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, safefile.ErrNotRegular) {
 		return nil // not ours any more
 	}
@@ -87,21 +90,21 @@ func (v *visit) undoFile(dir *safefile.Dir, rec record, result *Result) error {
 	if err != nil {
 		return fmt.Errorf("editing %s: %w", v.path(), err)
 	}
-	if len(clean) == 0 && rec.known && !rec.FileExisted {
+	if len(clean) == 0 && rec.Complete && !rec.FileExisted {
 		result.Changed, result.Removed = true, true
-		return dir.Remove(fileName)
+		return dir.Remove(awsdir.Config)
 	}
 	if bytes.Equal(clean, text) {
 		return nil
 	}
 	result.Changed = true
-	_, err = dir.Replace(fileName, version, clean)
+	_, err = dir.Replace(awsdir.Config, version, clean)
 	return err
 }
 
 // moveBack renames to its old name what was moved aside from where, newest
 // first, unless something else has taken that name.
-func (v *visit) moveBack(dir *safefile.Dir, where string, rec record, result *Result) error {
+func (v *visit) moveBack(dir *safefile.Dir, where string, rec memory.Record, result *Result) error {
 	for i := len(rec.Aside) - 1; i >= 0; i-- {
 		a := rec.Aside[i]
 		if a.Dir != where {

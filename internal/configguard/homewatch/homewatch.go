@@ -1,4 +1,6 @@
-package configguard
+// Package homewatch notices that something may have changed in a home or its
+// ~/.aws.
+package homewatch
 
 import (
 	"context"
@@ -8,17 +10,22 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
-	"github.com/nbidentityd/nbidentityd/internal/safefile"
 	"golang.org/x/sys/unix"
+
+	"github.com/nbidentityd/nbidentityd/internal/configguard/awsdir"
+	"github.com/nbidentityd/nbidentityd/internal/safefile"
 )
 
-// watcher tells that something may have changed in a home or its ~/.aws. The
-// poll is the promise; events only make it quicker. What a user can make it
-// cost is bounded: after too many events it closes its ears until the poll.
-type watcher struct {
-	cfg    Config
-	poll   time.Duration
-	budget int
+// Watcher tells that it is time to look. The poll is the promise; events only
+// make it quicker. What a user can make it cost is bounded: after too many events
+// it closes its ears until the poll.
+type Watcher struct {
+	Home     string
+	UID, GID int
+	Poll     time.Duration
+	Budget   int    // events in a period
+	Deaf     func() // called when it closes its ears
+	Locked   bool   // nobody but root can write the file
 
 	fs      *fsnotify.Watcher // nil while deaf
 	dirs    []*safefile.Dir   // held open, so that their inodes are not used anew
@@ -27,17 +34,16 @@ type watcher struct {
 	awsDir  string
 	why     string // why fs is nil, or ~/.aws is not watched
 
-	locked bool // nobody but root can write the file
-
 	spent int // events in this period, a wake counting as wakeCost
 	since time.Time
-	deaf  func() // called when it closes its ears
 }
 
+// MaxEvents is a budget of about 5 ms of CPU.
+const MaxEvents = 1000
+
 const (
-	period    = 3 * time.Second
-	maxEvents = 1000 // in a period; about 5 ms of CPU
-	wakeCost  = 50
+	period   = 3 * time.Second
+	wakeCost = 50
 
 	// A mapping or another name of the file changes it without an event, but
 	// not while it is locked. Looks fall on whole minutes of the clock, with the
@@ -55,16 +61,16 @@ func identify(d *safefile.Dir) inode {
 	return inode{uint64(st.Dev), st.Ino}
 }
 
-// follow makes the watcher watch the directories that have the names now. The
+// Follow makes the watcher watch the directories that have the names now. The
 // watches are set through descriptors: the user may replace a name by a link.
-func (w *watcher) follow() {
-	home, err := safefile.Open(w.cfg.Home, w.cfg.UID, w.cfg.GID)
+func (w *Watcher) Follow() {
+	home, err := safefile.Open(w.Home, w.UID, w.GID)
 	if err != nil {
-		w.close(err.Error())
+		w.Close(err.Error())
 		return
 	}
 	dirs, ids := []*safefile.Dir{home}, [2]inode{identify(home)}
-	aws, err := home.Sub(dirName)
+	aws, err := home.Sub(awsdir.Name)
 	if err == nil {
 		dirs, ids[1] = append(dirs, aws), identify(aws)
 	}
@@ -72,13 +78,13 @@ func (w *watcher) follow() {
 		closeAll(dirs)
 		return
 	}
-	w.close("")
+	w.Close("")
 	if err != nil {
 		w.why = err.Error()
 	}
 	w.dirs, w.ids = dirs, ids
 	if w.fs, err = fsnotify.NewWatcher(); err != nil {
-		w.close(fmt.Sprintf("making a watcher: %v", err))
+		w.Close(fmt.Sprintf("making a watcher: %v", err))
 		return
 	}
 	w.homeDir, w.awsDir = watchName(home), ""
@@ -88,7 +94,7 @@ func (w *watcher) follow() {
 		err = w.fs.Add(w.awsDir)
 	}
 	if err != nil {
-		w.close(fmt.Sprintf("watching %s: %v", w.cfg.Home, err))
+		w.Close(fmt.Sprintf("watching %s: %v", w.Home, err))
 	}
 }
 
@@ -100,7 +106,8 @@ func closeAll(dirs []*safefile.Dir) {
 	}
 }
 
-func (w *watcher) close(why string) {
+// Close stops watching, for a reason, until the next Follow.
+func (w *Watcher) Close(why string) {
 	if w.fs != nil {
 		_ = w.fs.Close() // it has nothing to lose
 	}
@@ -108,15 +115,18 @@ func (w *watcher) close(why string) {
 	w.fs, w.dirs, w.why = nil, nil, why
 }
 
-// watching reports whether changes of the file are noticed at once.
-func (w *watcher) watching() bool { return w.fs != nil && w.awsDir != "" }
+// Watching reports whether changes of the file are noticed at once, and why not.
+func (w *Watcher) Watching() (yes bool, why string) { return w.fs != nil && w.awsDir != "", w.why }
 
-// wait returns true when it is time to look, and false when ctx is done.
-func (w *watcher) wait(ctx context.Context) bool {
-	limit := w.poll
+// Busy reports whether half of the budget is spent.
+func (w *Watcher) Busy() bool { return w.spent > w.Budget/2 }
+
+// Wait returns true when it is time to look, and false when ctx is done.
+func (w *Watcher) Wait(ctx context.Context) bool {
+	limit := w.Poll
 	if w.fs == nil {
 		limit = min(limit, period)
-	} else if w.locked {
+	} else if w.Locked {
 		now := time.Now()
 		limit = now.Truncate(pollLocked).Add(pollLocked).Sub(now)
 	}
@@ -138,30 +148,30 @@ func (w *watcher) wait(ctx context.Context) bool {
 			return true
 		case e := <-events:
 			w.spent++
-			if w.spent > w.budget {
-				w.close("too many events: for some seconds it is only looked at now and then")
-				w.deaf()
-				timer.Reset(min(period, w.poll))
+			if w.spent > w.Budget {
+				w.Close("too many events: for some seconds it is only looked at now and then")
+				w.Deaf()
+				timer.Reset(min(period, w.Poll))
 			} else if w.concerns(e) {
 				w.spent += wakeCost
 				return true
 			}
 		case err := <-errs:
 			if errors.Is(err, fsnotify.ErrEventOverflow) {
-				w.close("more events than the kernel keeps") // which forgets the rest of them
+				w.Close("more events than the kernel keeps") // which forgets the rest of them
 			}
 			return true
 		}
 	}
 }
 
-func (w *watcher) concerns(e fsnotify.Event) bool {
+func (w *Watcher) concerns(e fsnotify.Event) bool {
 	dir, name := path.Split(e.Name)
 	switch path.Clean(dir) {
 	case w.homeDir:
-		return name == dirName
+		return name == awsdir.Name
 	case w.awsDir:
-		return name == fileName || name == credentialsName
+		return name == awsdir.Config || name == awsdir.Credentials
 	}
 	return e.Name == w.homeDir || e.Name == w.awsDir
 }
