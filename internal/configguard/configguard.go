@@ -189,8 +189,6 @@ func openVisit(cfg Config) (*visit, error) {
 
 func (v *visit) close() { _ = v.home.Close() } // read-only descriptor
 
-func (v *visit) path() string { return v.Config.path() }
-
 func (c Config) path() string { return c.Home + "/" + awsdir.Name + "/" + awsdir.Config }
 
 // retry does work again while the file keeps changing under it.
