@@ -184,7 +184,7 @@ func lockable(t *testing.T, dir string) bool {
 func observe(t *testing.T, nb *lab.Notebook, enter func(...string) string) machine {
 	t.Helper()
 	m := machine{
-		"nft":         enter("nft", "list", "ruleset"),
+		"nft":         enter("nft", "-s", "list", "ruleset"),
 		"environment": enter("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "env", "-i", "HOME="+nb.Home, "sh", "-lc", "env"),
 	}
 	for _, top := range []string{filepath.Dir(nb.Home), "/etc", "/run"} {
