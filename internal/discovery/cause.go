@@ -13,7 +13,6 @@ const (
 	CodeNotFound       = "not_found"       // SageMaker does not know the resource
 	CodeOwnerUnknown   = "owner_unknown"   // a private space without an owner, or a sharing type that is new
 	CodeRoleUnknown    = "role_unknown"    // the answer names no usable execution role
-	CodeNoMetadata     = "no_metadata"     // the metadata file did not appear, or stayed half-written
 )
 
 // endpointName is how PrivateLink calls the SageMaker API.

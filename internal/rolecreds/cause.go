@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/nbidentityd/nbidentityd/internal/awscause"
+	"github.com/nbidentityd/nbidentityd/internal/rolecreds/denial"
 )
 
 // The codes that only a Source has, besides those of awscause.
@@ -15,12 +16,6 @@ const (
 	CodeSourceIdentityConflict  = "source_identity_conflict"   // the base session already carries another name
 	CodeExpired                 = "expired"                    // the last good credentials have ended; renewal has not been tried or has not ended yet
 	CodeMisattributed           = "misattributed"              // STS answered for another name than the one asked for
-)
-
-const (
-	actionAssumeRole        = "sts:AssumeRole"
-	actionSetSourceIdentity = "sts:SetSourceIdentity"
-	actionTagSession        = "sts:TagSession"
 )
 
 // call describes the call that has just been made, to explain how it ended.
@@ -48,30 +43,30 @@ func (c *caller) own(code, message string) awscause.Cause {
 }
 
 func (c *caller) denied(message string) awscause.Cause {
-	d := parseDenial(message)
-	action := d.action
+	d := denial.Parse(message)
+	action := d.Action
 	if action == "" {
-		action = actionAssumeRole
-		for _, a := range []string{actionSetSourceIdentity, actionTagSession} {
+		action = denial.ActionAssumeRole
+		for _, a := range []string{denial.ActionSetSourceIdentity, denial.ActionTagSession} {
 			if strings.Contains(message, a) {
 				action = a
 			}
 		}
 	}
 	code := CodeDeniedAssumeRole
-	remedy := d.remedy(c.role, action, c.sourceIdentity)
+	remedy := d.Remedy(c.role, action, c.sourceIdentity)
 	switch action {
-	case actionSetSourceIdentity:
+	case denial.ActionSetSourceIdentity:
 		code = CodeDeniedSetSourceIdentity
-		if d.policy == "" && !d.explicit {
+		if d.Policy == "" && !d.Explicit {
 			remedy = "sts:SetSourceIdentity is needed on both sides; " + remedy
 		}
-	case actionTagSession:
+	case denial.ActionTagSession:
 		remedy += "; or set no session tags"
-	case actionAssumeRole:
-		if !d.explicit && d.policy != kindIdentity {
+	case denial.ActionAssumeRole:
+		if !d.Explicit && d.Policy != denial.KindIdentity {
 			remedy += "; conditions count too: a trust policy may refuse a base session that already carries a source identity, or a name that it does not list"
 		}
 	}
-	return awscause.Cause{Code: code, Problem: fmt.Sprintf("access denied for %s: %s (%s)", action, d.reason(), message), Remedy: remedy}
+	return awscause.Cause{Code: code, Problem: fmt.Sprintf("access denied for %s: %s (%s)", action, d.Reason(), message), Remedy: remedy}
 }

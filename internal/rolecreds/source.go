@@ -205,12 +205,9 @@ func (s *Source) stop() {
 	s.stopLocked()
 }
 
-// stopLocked releases everyone who waits for an attempt.
 func (s *Source) stopLocked() {
 	s.stopped = true
-	s.busy = false
-	close(s.attempt)
-	s.attempt = make(chan struct{})
+	s.endAttemptLocked()
 }
 
 // Retrieve returns the current credentials with their true Expiration. It

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/nbidentityd/nbidentityd/internal/awscause"
+	"github.com/nbidentityd/nbidentityd/internal/rolecreds/denial"
 )
 
 var errDial = &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
@@ -501,11 +502,11 @@ func TestThrottlingIsNotMultiplied(t *testing.T) {
 func TestRefusedSourceIdentityIsLookedIntoOnce(t *testing.T) {
 	refuseOurs := func(si string) error {
 		if si != "" {
-			return deniedFor(actionSetSourceIdentity, "")
+			return deniedFor(denial.ActionSetSourceIdentity, "")
 		}
 		return nil
 	}
-	refuseAll := func(string) error { return deniedFor(actionSetSourceIdentity, "") }
+	refuseAll := func(string) error { return deniedFor(denial.ActionSetSourceIdentity, "") }
 	for _, test := range []struct {
 		name   string
 		sticky string
@@ -557,7 +558,7 @@ func TestProbeWithoutAnswerIsRepeated(t *testing.T) {
 		var probes int
 		m := &memorySTS{sticky: "bob", refuse: func(si string) error {
 			if si != "" {
-				return deniedFor(actionSetSourceIdentity, "")
+				return deniedFor(denial.ActionSetSourceIdentity, "")
 			}
 			if probes++; probes < 3 {
 				return errDial
@@ -904,7 +905,7 @@ func TestLogIsQuiet(t *testing.T) {
 			t.Errorf("%d warnings on a quiet day", n)
 		}
 		logs.TakeAll()
-		m.set(func(m *memorySTS) { m.down = deniedFor(actionAssumeRole, "") })
+		m.set(func(m *memorySTS) { m.down = deniedFor(denial.ActionAssumeRole, "") })
 		time.Sleep(24 * time.Hour)
 		warnings := logs.FilterLevelExact(zapcore.WarnLevel)
 		if n := warnings.Len(); n < 100 || n > 160 {
@@ -948,7 +949,7 @@ func TestChaos(t *testing.T) {
 				case 2:
 					m.mangle = func(out *sts.AssumeRoleOutput) { out.Credentials.SessionToken = nil }
 				case 3:
-					m.refuse = func(string) error { return deniedFor(actionSetSourceIdentity, "") }
+					m.refuse = func(string) error { return deniedFor(denial.ActionSetSourceIdentity, "") }
 				}
 			})
 			time.Sleep(randomBelow(30 * time.Second))

@@ -31,6 +31,7 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/credserver"
 	"github.com/nbidentityd/nbidentityd/internal/discovery"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
+	"github.com/nbidentityd/nbidentityd/internal/metadatafile"
 	"github.com/nbidentityd/nbidentityd/internal/netfence"
 	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
 	"github.com/nbidentityd/nbidentityd/internal/rolecreds"
@@ -150,7 +151,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 // attribute finds out who this notebook is and keeps credentials of that name
 // until ctx ends.
 func (d *Daemon) attribute(ctx context.Context) error {
-	nb, err := discovery.WaitForMetadata(ctx, d.Settings.MetadataFile, time.Duration(d.Settings.MetadataWait), d.Log)
+	nb, err := metadatafile.Wait(ctx, d.Settings.MetadataFile, time.Duration(d.Settings.MetadataWait), d.Log)
 	if err != nil {
 		return err
 	}

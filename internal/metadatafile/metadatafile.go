@@ -1,4 +1,6 @@
-package discovery
+// Package metadatafile waits for the file that SageMaker puts on every notebook,
+// which package identity reads.
+package metadatafile
 
 import (
 	"context"
@@ -27,23 +29,26 @@ const (
 	settleTime = 20 * time.Millisecond
 )
 
-// WaitForMetadata reads the metadata file, which SageMaker may write after the
+// CodeNoMetadata says that the metadata file did not appear, or stayed half-written.
+const CodeNoMetadata = "no_metadata"
+
+// Wait reads the metadata file, which SageMaker may write after the
 // daemon has started: a missing, empty or half-written file is waited for, at
 // most for limit. Its directories may appear late as well. Any other fault of the
 // file is returned at once. After limit the error is an *awscause.Error with
-// the code no_metadata.
-func WaitForMetadata(ctx context.Context, path string, limit time.Duration, log *zap.Logger) (identity.Notebook, error) {
+// CodeNoMetadata.
+func Wait(ctx context.Context, path string, limit time.Duration, log *zap.Logger) (identity.Notebook, error) {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	return waitForMetadata(ctx, path, limit, log, watchPath)
+	return wait(ctx, path, limit, log, watchPath)
 }
 
 // watchFunc calls changed whenever the file at path may have changed, until ctx
 // ends. It may return early with an error; then only polling is left.
 type watchFunc func(ctx context.Context, path string, changed func()) error
 
-func waitForMetadata(ctx context.Context, path string, limit time.Duration, log *zap.Logger, watch watchFunc) (identity.Notebook, error) {
+func wait(ctx context.Context, path string, limit time.Duration, log *zap.Logger, watch watchFunc) (identity.Notebook, error) {
 	nb, err := identity.ReadFile(path)
 	if !unfinished(err) {
 		return nb, err
@@ -79,7 +84,10 @@ func waitForMetadata(ctx context.Context, path string, limit time.Duration, log 
 		case <-deadline.Done():
 		case <-poll.C:
 		case <-changes:
-			sleep(deadline, settleTime)
+			select {
+			case <-deadline.Done():
+			case <-time.After(settleTime):
+			}
 		}
 		nb, err := identity.ReadFile(path)
 		switch {

@@ -1,4 +1,4 @@
-package discovery
+package metadatafile
 
 import (
 	"context"
@@ -39,18 +39,18 @@ type outcome struct {
 	err error
 }
 
-func TestWaitForMetadataThere(t *testing.T) {
+func TestWaitThere(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "m.json")
 	writeFile(t, path, metadataText)
 	never := func(context.Context, string, func()) error { t.Error("watched"); return nil }
-	nb, err := waitForMetadata(t.Context(), path, time.Hour, zap.NewNop(), never)
+	nb, err := wait(t.Context(), path, time.Hour, zap.NewNop(), never)
 	if err != nil || nb.InstanceName != "alice-nb" {
 		t.Errorf("got %+v, %v", nb, err)
 	}
 }
 
-func TestWaitForMetadataLimit(t *testing.T) {
+func TestWaitLimit(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(t *testing.T, path string){
 		"no directory": func(*testing.T, string) {},
@@ -70,7 +70,7 @@ func TestWaitForMetadataLimit(t *testing.T) {
 				path := filepath.Join(dir, "metadata", "m.json")
 				prepare(t, path)
 				start := time.Now()
-				_, err := waitForMetadata(t.Context(), path, limit, zap.NewNop(), idle)
+				_, err := wait(t.Context(), path, limit, zap.NewNop(), idle)
 				var problem *awscause.Error
 				if !errors.As(err, &problem) || problem.Code() != CodeNoMetadata || problem.Remedy() == "" ||
 					!strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "waited "+limit.String()) {
@@ -84,7 +84,7 @@ func TestWaitForMetadataLimit(t *testing.T) {
 	}
 }
 
-func TestWaitForMetadataByPollAlone(t *testing.T) {
+func TestWaitByPollAlone(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -94,7 +94,7 @@ func TestWaitForMetadataByPollAlone(t *testing.T) {
 		core, logs := observer.New(zapcore.InfoLevel)
 		broken := func(context.Context, string, func()) error { return errors.New("no more inotify instances") }
 		start := time.Now()
-		nb, err := waitForMetadata(t.Context(), path, time.Minute, zap.New(core), broken)
+		nb, err := wait(t.Context(), path, time.Minute, zap.New(core), broken)
 		if took := time.Since(start); err != nil || nb.InstanceName != "alice-nb" || took < 19*time.Second || took > 21*time.Second {
 			t.Errorf("got %+v, %v after %s", nb, err, took)
 		}
@@ -104,13 +104,13 @@ func TestWaitForMetadataByPollAlone(t *testing.T) {
 	})
 }
 
-func TestWaitForMetadataCancelled(t *testing.T) {
+func TestWaitCancelled(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 7*time.Second)
 		defer cancel()
-		_, err := waitForMetadata(ctx, filepath.Join(dir, "m.json"), time.Minute, zap.NewNop(), idle)
+		_, err := wait(ctx, filepath.Join(dir, "m.json"), time.Minute, zap.NewNop(), idle)
 		var problem *awscause.Error
 		if !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &problem) {
 			t.Errorf("got error %v", err)
@@ -119,17 +119,17 @@ func TestWaitForMetadataCancelled(t *testing.T) {
 }
 
 // A file that is complete and wrong does not become right by waiting.
-func TestWaitForMetadataWrongFile(t *testing.T) {
+func TestWaitWrongFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "m.json")
 	writeFile(t, path, strings.Replace(metadataText, `"alice-nb"}`, `"bob-nb"}`, 1))
-	if _, err := WaitForMetadata(t.Context(), path, time.Hour, nil); err == nil || !strings.Contains(err.Error(), "ResourceName") {
+	if _, err := Wait(t.Context(), path, time.Hour, nil); err == nil || !strings.Contains(err.Error(), "ResourceName") {
 		t.Errorf("got error %v", err)
 	}
 }
 
 // These use real inotify, once by WaitForMetadata and once without its poll.
-func TestWaitForMetadataWatches(t *testing.T) {
+func TestWaitWatches(t *testing.T) {
 	t.Parallel()
 	mkdir := func(t *testing.T, path string) {
 		if err := os.Mkdir(path, 0o700); err != nil {
@@ -212,7 +212,7 @@ func TestWaitForMetadataWatches(t *testing.T) {
 			path := filepath.Join(root, "opt", "ml", "metadata", "m.json")
 			done := make(chan outcome)
 			go func() {
-				nb, err := WaitForMetadata(t.Context(), path, time.Minute, nil)
+				nb, err := Wait(t.Context(), path, time.Minute, nil)
 				done <- outcome{nb, err}
 			}()
 			told := make(chan error)
@@ -261,7 +261,7 @@ func awaitByEvents(ctx context.Context, path string) error {
 
 // Somebody who makes events as fast as they can neither keeps the limit from
 // ending the wait nor hides the file.
-func TestWaitForMetadataUnderEventStorm(t *testing.T) {
+func TestWaitUnderEventStorm(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	ctx, stop := context.WithCancel(t.Context())
@@ -275,11 +275,11 @@ func TestWaitForMetadataUnderEventStorm(t *testing.T) {
 	}()
 	path := filepath.Join(dir, "m.json")
 	start := time.Now()
-	if _, err := WaitForMetadata(t.Context(), path, time.Second, nil); err == nil || time.Since(start) > 10*time.Second {
+	if _, err := Wait(t.Context(), path, time.Second, nil); err == nil || time.Since(start) > 10*time.Second {
 		t.Errorf("got error %v after %s", err, time.Since(start))
 	}
 	time.AfterFunc(300*time.Millisecond, func() { writeFile(t, path, metadataText) })
-	if _, err := WaitForMetadata(t.Context(), path, time.Minute, nil); err != nil {
+	if _, err := Wait(t.Context(), path, time.Minute, nil); err != nil {
 		t.Error(err)
 	}
 	stop()

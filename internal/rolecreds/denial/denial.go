@@ -1,4 +1,6 @@
-package rolecreds
+// Package denial reads what STS says when it refuses an assumption, and says what
+// to change in which policy. It is pure.
+package denial
 
 import (
 	"fmt"
@@ -7,34 +9,41 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 )
 
-// denial is what an AccessDenied of STS says.
+// Denial is what an AccessDenied of STS says.
 //
 // The text is documented (IAM user guide, "Troubleshoot access denied error
 // messages"): User: ARN is not authorized to perform: ACTION on resource: ARN,
 // and then, not always, because no KIND policy allows the ACTION action, or
 // with an explicit deny in a KIND policy.
-type denial struct {
-	action   string // "sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession", or "" when the text has another shape
+type Denial struct {
+	Action   string // "sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession", or "" when the text has another shape
 	caller   string // ARN of the caller, or ""
-	explicit bool   // an explicit deny, as opposed to a missing allow
-	policy   string // one of policyKinds, or "" when STS does not say
+	Explicit bool   // an explicit deny, as opposed to a missing allow
+	Policy   string // one of policyKinds, or "" when STS does not say
 }
+
+// The actions that an assumption takes.
+const (
+	ActionAssumeRole        = "sts:AssumeRole"
+	ActionSetSourceIdentity = "sts:SetSourceIdentity"
+	ActionTagSession        = "sts:TagSession"
+)
 
 // The kinds of policy that STS can blame.
 const (
-	kindTrust    = "role trust policy"
-	kindIdentity = "identity-based policy"
+	KindTrust    = "role trust policy"
+	KindIdentity = "identity-based policy"
 )
 
 var policyKinds = []string{
-	kindTrust, kindIdentity, "service control policy", "resource control policy",
+	KindTrust, KindIdentity, "service control policy", "resource control policy",
 	"permissions boundary", "session policy", "VPC endpoint policy",
 }
 
-// parseDenial reads the message of an AccessDenied. It never fails: what it
+// Parse reads the message of an AccessDenied. It never fails: what it
 // does not recognise stays empty.
-func parseDenial(message string) denial {
-	var d denial
+func Parse(message string) Denial {
+	var d Denial
 	head, tail, found := strings.Cut(message, " is not authorized to perform: ")
 	if !found {
 		return d
@@ -42,12 +51,12 @@ func parseDenial(message string) denial {
 	if caller, ok := strings.CutPrefix(head, "User: "); ok {
 		d.caller = caller
 	}
-	d.action, tail, _ = strings.Cut(tail, " ")
+	d.Action, tail, _ = strings.Cut(tail, " ")
 	if _, reason, ok := strings.Cut(tail, " with an explicit deny in "); ok {
-		d.explicit = true
-		d.policy = policyKind(reason)
+		d.Explicit = true
+		d.Policy = policyKind(reason)
 	} else if _, reason, ok := strings.Cut(tail, " because no "); ok {
-		d.policy = policyKind(reason)
+		d.Policy = policyKind(reason)
 	}
 	return d
 }
@@ -70,7 +79,7 @@ func policyKind(reason string) string {
 
 // base is the role of the caller, when it is an assumed role. The path of the
 // role is not on the wire, so only the target itself is known with its path.
-func (d denial) base(target identity.RoleARN) (role identity.RoleARN, ok bool) {
+func (d Denial) base(target identity.RoleARN) (role identity.RoleARN, ok bool) {
 	account, rest, _ := strings.Cut(d.caller, ":assumed-role/")
 	name, session, _ := strings.Cut(rest, "/")
 	role, err := identity.ParseRoleARN(strings.Replace(account, ":sts:", ":iam:", 1) + ":role/" + name)
@@ -83,23 +92,23 @@ func (d denial) base(target identity.RoleARN) (role identity.RoleARN, ok bool) {
 	return role, true
 }
 
-// reason says in a few words who refused.
-func (d denial) reason() string {
+// Reason says in a few words who refused.
+func (d Denial) Reason() string {
 	switch {
-	case d.policy == "" && d.explicit:
+	case d.Policy == "" && d.Explicit:
 		return "an explicit deny forbids it"
-	case d.policy == "":
+	case d.Policy == "":
 		return "STS does not say which policy is missing"
-	case d.explicit:
-		return "an explicit deny in a " + d.policy + " forbids it"
+	case d.Explicit:
+		return "an explicit deny in a " + d.Policy + " forbids it"
 	default:
-		return "no " + d.policy + " allows it"
+		return "no " + d.Policy + " allows it"
 	}
 }
 
-// remedy says what to change so that target can be assumed. wanted is the
+// Remedy says what to change so that target can be assumed. wanted is the
 // action that was refused, sourceIdentity the value it was asked for.
-func (d denial) remedy(target identity.RoleARN, wanted, sourceIdentity string) string {
+func (d Denial) Remedy(target identity.RoleARN, wanted, sourceIdentity string) string {
 	caller, known := d.base(target)
 	base := "(the role of this notebook)"
 	if known {
@@ -109,22 +118,22 @@ func (d denial) remedy(target identity.RoleARN, wanted, sourceIdentity string) s
 	permission := fmt.Sprintf(`add to the permissions of %s the statement {"Effect":"Allow","Action":%q,"Resource":%q}`, base, wanted, target)
 	self := caller == target
 	switch {
-	case d.explicit:
+	case d.Explicit:
 		where := "a policy"
-		if d.policy != "" {
-			where = "a " + d.policy
+		if d.Policy != "" {
+			where = "a " + d.Policy
 		}
 		who := base
 		if !self {
 			who += " or " + target.String()
 		}
 		return fmt.Sprintf("find the Deny for %s in %s that applies to %s and exempt this call from it; an Allow elsewhere cannot outweigh it", wanted, where, who)
-	case d.policy == kindTrust:
+	case d.Policy == KindTrust:
 		return trust
-	case d.policy == kindIdentity:
+	case d.Policy == KindIdentity:
 		return permission
-	case d.policy != "":
-		return fmt.Sprintf("let the %s that applies to %s allow %s on %s", d.policy, base, wanted, target)
+	case d.Policy != "":
+		return fmt.Sprintf("let the %s that applies to %s allow %s on %s", d.Policy, base, wanted, target)
 	case self: // it exists: the caller is one of its sessions
 		return trust + "; and " + permission
 	default:
@@ -142,7 +151,7 @@ func trustStatement(target, base identity.RoleARN, known bool, wanted, sourceIde
 		principal = base.Account
 		conditions = append(conditions, fmt.Sprintf(`"ArnEquals":{"aws:PrincipalArn":%q}`, base))
 	}
-	if wanted == actionSetSourceIdentity {
+	if wanted == ActionSetSourceIdentity {
 		conditions = append(conditions, fmt.Sprintf(`"StringEquals":{"sts:SourceIdentity":%q}`, sourceIdentity))
 	}
 	condition := ""
