@@ -208,3 +208,11 @@ func readJSON(path string, v any) error {
 
 // lines splits JSON lines.
 func lines(s string) []string { return strings.FieldsFunc(s, func(r rune) bool { return r == '\n' }) }
+
+// Wait returns after d or when ctx is done.
+func Wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}

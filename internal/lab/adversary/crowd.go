@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nbidentityd/nbidentityd/internal/lab"
+	"github.com/nbidentityd/nbidentityd/internal/lab/adversary/raid"
 )
 
 // crowd keeps the doors busy while another user fetches credentials. A fetch
@@ -36,7 +39,7 @@ func (s *siege) crowd(ctx context.Context) error {
 		if err := cmd.Start(); err != nil {
 			return err
 		}
-		wait(ctx, time.Second) // let it fill
+		lab.Wait(ctx, time.Second) // let it fill
 		err := s.try(ctx, attempt{name: c.name + ", own call meanwhile", script: `$WHO`})
 		slowdown, fetched := s.slowdown(ctx, cmd.Process.Pid)
 		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
@@ -51,7 +54,7 @@ func (s *siege) crowd(ctx context.Context) error {
 		slices.Sort(slowdown)
 		middle := slowdown[len(slowdown)/2]
 		fmt.Printf("    %s: p99 of another user's nbidentity credentials is %.1f× that of quiet moments (median of %d rounds of %d, %.1f to %.1f)\n",
-			c.name, middle, rounds, samples, slowdown[0], slowdown[len(slowdown)-1])
+			c.name, middle, rounds, raid.Samples, slowdown[0], slowdown[len(slowdown)-1])
 		if held, err := peakMemory(s.daemon.PID()); err != nil || held > mostMemory {
 			s.fail(nil, "%s: the daemon holds %d MB (%v), the most is %d", c.name, held>>20, err, mostMemory>>20)
 		}
@@ -90,12 +93,12 @@ func (s *siege) slowdown(ctx context.Context, crowd int) (all []float64, err err
 		if err := unix.Kill(-crowd, unix.SIGSTOP); err != nil {
 			return nil, err
 		}
-		wait(ctx, 200*time.Millisecond)
+		lab.Wait(ctx, 200*time.Millisecond)
 		quiet, err := s.fetch(ctx)
 		if err := errors.Join(err, unix.Kill(-crowd, unix.SIGCONT)); err != nil {
 			return nil, err
 		}
-		wait(ctx, 200*time.Millisecond)
+		lab.Wait(ctx, 200*time.Millisecond)
 		busy, err := s.fetch(ctx)
 		if err != nil {
 			return nil, err
@@ -142,7 +145,7 @@ func (s *siege) stopped(ctx context.Context) error {
 		return err
 	}
 	// What a client asked for before it was killed may still be answered.
-	wait(ctx, time.Second)
+	lab.Wait(ctx, time.Second)
 	return s.try(ctx, attempt{name: "daemon continued, Go SDK", script: `$WHO`, want: named})
 }
 

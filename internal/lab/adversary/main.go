@@ -25,6 +25,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nbidentityd/nbidentityd/internal/lab/adversary/raid"
 	"github.com/nbidentityd/nbidentityd/internal/lab/interop/clients"
 	"github.com/nbidentityd/nbidentityd/internal/lab/interop/stage"
 )
@@ -35,13 +36,13 @@ var programs = []string{"nbidentityd", "nbidentity", "fakeaws", "whoami"}
 func main() {
 	bin := flag.String("bin", "bin", "`directory` of the built programs")
 	dir := flag.String("stage", "", "`directory` of the prepared stage: play there (adversary starts itself so)")
-	raid := flag.Bool("raid", false, "be one of the user's own programs (the attempts start it so)")
+	asRaid := flag.Bool("raid", false, "be one of the user's own programs (the attempts start it so)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	var err error
 	switch {
-	case *raid:
-		err = runRaid(ctx, flag.Args())
+	case *asRaid:
+		err = raid.Run(ctx, flag.Args())
 	case *dir != "":
 		err = play(ctx, *dir)
 	default:

@@ -216,39 +216,9 @@ func (s *siege) begin(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	type kept struct {
-		attempt
-		cmd  *exec.Cmd
-		out  bytes.Buffer
-		stop func() error
-	}
-	var all []*kept
-	for _, base := range []string{"$V4", "$V6"} {
-		k := &kept{attempt: attempt{name: "connection from before the fence, " + base[1:], want: refused,
-			script: `$RAID keep ` + base + ` 2>$HOME/said | keys; r=$?; tail -n 1 $HOME/said; exit $r`}}
-		s.attempts++ // a home of its own
-		cmd, err := s.make(ctx, k.attempt)
-		s.attempts--
-		if err != nil {
-			return err
-		}
-		k.cmd, cmd.Stdout, cmd.Stderr = cmd, &k.out, &k.out
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			return err
-		}
-		k.stop = in.Close
-		if err := cmd.Start(); err != nil {
-			return err
-		}
-		said := filepath.Join(home(cmd), "said")
-		if err := s.account.Await(ctx, "old connection", func() bool {
-			data, _ := os.ReadFile(said) // not there yet
-			return bytes.Contains(data, []byte("open"))
-		}); err != nil {
-			return err
-		}
-		all = append(all, k)
+	before, err := s.connections(ctx)
+	if err != nil {
+		return err
 	}
 	old, err := s.user(ctx, userUID, nil, s.env, "sh", "-c", prelude+`token $V4 21600`).Output()
 	if err != nil {
@@ -257,8 +227,8 @@ func (s *siege) begin(ctx context.Context) error {
 	if err := s.raise(ctx); err != nil {
 		return err
 	}
-	for _, k := range all {
-		if err := k.stop(); err != nil {
+	for _, k := range before {
+		if err := k.release(); err != nil {
 			return err
 		}
 		ended := k.cmd.Wait()
@@ -276,6 +246,47 @@ func (s *siege) begin(ctx context.Context) error {
 	}
 	s.env = append(s.env, "OLDTOKEN="+string(old), "REPLAY="+string(replay), "STOLEN="+string(stolen))
 	return s.assured(ctx, "enforced", true)
+}
+
+// kept is an attempt that has its connection open, and makes its call when it is
+// released.
+type kept struct {
+	attempt
+	cmd     *exec.Cmd
+	out     bytes.Buffer
+	release func() error
+}
+
+// connections opens some to the platform that are older than the fence.
+func (s *siege) connections(ctx context.Context) (all []*kept, err error) {
+	for _, base := range []string{"$V4", "$V6"} {
+		k := &kept{attempt: attempt{name: "connection from before the fence, " + base[1:], want: refused,
+			script: `$RAID keep ` + base + ` 2>$HOME/said | keys; r=$?; tail -n 1 $HOME/said; exit $r`}}
+		s.attempts++ // a home of its own
+		k.cmd, err = s.make(ctx, k.attempt)
+		s.attempts--
+		if err != nil {
+			return nil, err
+		}
+		k.cmd.Stdout, k.cmd.Stderr = &k.out, &k.out
+		in, err := k.cmd.StdinPipe()
+		if err != nil {
+			return nil, err
+		}
+		k.release = in.Close
+		if err := k.cmd.Start(); err != nil {
+			return nil, err
+		}
+		said := filepath.Join(home(k.cmd), "said")
+		if err := s.account.Await(ctx, "old connection", func() bool {
+			data, _ := os.ReadFile(said) // not there yet
+			return bytes.Contains(data, []byte("open"))
+		}); err != nil {
+			return nil, err
+		}
+		all = append(all, k)
+	}
+	return all, nil
 }
 
 // home is an attempt's.

@@ -1,4 +1,5 @@
-package main
+// Package raid is the adversary's own programs: what a shell cannot do.
+package raid
 
 import (
 	"context"
@@ -19,6 +20,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nbidentityd/nbidentityd/internal/lab"
 )
 
 const (
@@ -26,15 +29,18 @@ const (
 	rolesPath = "/latest/meta-data/iam/security-credentials/"
 )
 
-// runRaid is a program of the user's own: what a shell cannot do.
-func runRaid(ctx context.Context, args []string) error {
+// Run is one of the programs, by its name and arguments.
+func Run(ctx context.Context, args []string) error {
 	if len(args) < 2 {
 		return errors.New("raid: want a name and its arguments")
 	}
-	name, arg := args[0], args[1]
+	name, arg, more := args[0], args[1], ""
+	if len(args) > 2 {
+		more = args[2]
+	}
 	switch name {
 	case "ask": // ask BASE SOCKET: credentials by a socket of that kind
-		return ask(ctx, arg, args[2])
+		return ask(ctx, arg, more)
 	case "keep": // keep BASE: a connection opened now, used after a line on stdin
 		return keep(ctx, arg)
 	case "bind": // bind ADDRESS
@@ -50,9 +56,9 @@ func runRaid(ctx context.Context, args []string) error {
 	case "spin": // spin SOCKET: as many processors as the others can take, and nothing else
 		return spin(ctx)
 	case "measure": // measure SOCKET NBIDENTITY: p99 of fetching credentials, in nanoseconds
-		return measure(ctx, arg, args[2])
+		return measure(ctx, arg, more)
 	case "swap": // swap DIR OUTSIDE: DIR/.aws and its config change all the time
-		return swap(ctx, arg, args[2])
+		return swap(ctx, arg, more)
 	}
 	return fmt.Errorf("raid: there is no %q", name)
 }
@@ -243,7 +249,7 @@ func each(ctx context.Context, socket string, conns int, use func(nc net.Conn, i
 				for ctx.Err() == nil {
 					nc, err := net.DialTimeout(network, address, time.Second)
 					if err != nil {
-						wait(ctx, 10*time.Millisecond)
+						lab.Wait(ctx, 10*time.Millisecond)
 						continue
 					}
 					stop := context.AfterFunc(ctx, func() { nc.Close() })
@@ -258,22 +264,14 @@ func each(ctx context.Context, socket string, conns int, use func(nc net.Conn, i
 	return nil
 }
 
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-}
-
-const samples = 100 // the last but one is the p99
+// Samples are how many fetches measure makes: the last but one is the p99.
+const Samples = 100
 
 // measure prints the time that 99 % of the fetches stay under. Any failure is
 // one of the whole.
 func measure(ctx context.Context, socket, program string) error {
 	var took []time.Duration
-	for range samples {
+	for range Samples {
 		started := time.Now()
 		if out, err := exec.CommandContext(ctx, program, "--socket", socket, "credentials").CombinedOutput(); err != nil {
 			return fmt.Errorf("credentials: %w: %s", err, out)
@@ -281,7 +279,7 @@ func measure(ctx context.Context, socket, program string) error {
 		took = append(took, time.Since(started))
 	}
 	slices.Sort(took)
-	_, err := fmt.Println(int64(took[samples*99/100-1]))
+	_, err := fmt.Println(int64(took[Samples*99/100-1]))
 	return err
 }
 
