@@ -40,23 +40,7 @@ func (a *Account) Admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/faults", a.Faults.Admin())
 	mux.HandleFunc("GET /trail", a.adminTrail)
-	handle := func(pattern string, run func(r *http.Request) (any, error)) {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
-			v, err := run(r)
-			status := http.StatusOK
-			if err != nil {
-				status, v = http.StatusBadRequest, map[string]string{"error": err.Error()}
-			}
-			body, err := json.Marshal(v)
-			if err != nil { // every value here can be rendered
-				status, body = http.StatusInternalServerError, []byte(`{"error":"rendering the answer"}`)
-			}
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(status)
-			_, _ = w.Write(append(body, '\n')) // the client has gone; nobody is left to tell
-		})
-	}
+	handle := func(pattern string, run func(r *http.Request) (any, error)) { mux.Handle(pattern, adminCall(run)) }
 	handle("GET /rejections", func(*http.Request) (any, error) { return a.Rejections(), nil })
 	handle("GET /secrets", func(*http.Request) (any, error) { return a.directory.Secrets(), nil })
 	handle("GET /scenario", func(*http.Request) (any, error) { return a.snapshot(), nil })
@@ -107,6 +91,25 @@ func (a *Account) Admin() http.Handler {
 	})
 	handle("POST /sessions", a.adminSession)
 	return mux
+}
+
+// adminCall answers with what it returns, in JSON.
+type adminCall func(r *http.Request) (any, error)
+
+func (run adminCall) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
+	v, err := run(r)
+	status := http.StatusOK
+	if err != nil {
+		status, v = http.StatusBadRequest, map[string]string{"error": err.Error()}
+	}
+	body, err := json.Marshal(v)
+	if err != nil { // every value here can be rendered
+		status, body = http.StatusInternalServerError, []byte(`{"error":"rendering the answer"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // the client has gone; nobody is left to tell
 }
 
 // strict decodes one JSON value and nothing else.

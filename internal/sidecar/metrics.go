@@ -8,6 +8,7 @@ import (
 
 	"github.com/nbidentityd/nbidentityd/internal/assurance"
 	"github.com/nbidentityd/nbidentityd/internal/configguard"
+	"github.com/nbidentityd/nbidentityd/internal/netfence"
 	"github.com/nbidentityd/nbidentityd/internal/netfence/ruleset"
 	"github.com/nbidentityd/nbidentityd/internal/rolecreds"
 )
@@ -31,24 +32,6 @@ func (d *Daemon) register(set *metrics.Set) {
 	gauge(`nbidentityd_sts_calls_total{call="probe"}`, func(s rolecreds.Status) float64 { return float64(s.Calls.Probe) })
 	gauge(`nbidentityd_assume_role_failures_total`, func(s rolecreds.Status) float64 { return float64(s.Calls.AssumeRoleFailed) })
 
-	// As the fence's last look found them, at most a minute ago. They begin
-	// at zero again when the rules are written anew.
-	packets := func(verdict string, count func(ruleset.Counters) uint64) {
-		set.NewGauge(fmt.Sprintf("nbidentityd_fence_packets_total{verdict=%q}", verdict), func() float64 {
-			d.mu.Lock()
-			fence := d.fence
-			d.mu.Unlock()
-			if fence == nil {
-				return 0
-			}
-			return float64(count(fence.Status().Counters))
-		})
-	}
-	packets("redirected", func(c ruleset.Counters) uint64 { return c.Redirected })
-	packets("refused", func(c ruleset.Counters) uint64 { return c.Blocked })
-	packets("container_redirected", func(c ruleset.Counters) uint64 { return c.ContainersRedirected })
-	packets("container_refused", func(c ruleset.Counters) uint64 { return c.ContainersBlocked })
-
 	for _, level := range []assurance.Level{assurance.Enforced, assurance.TamperEvident, assurance.Advisory} {
 		set.NewGauge(fmt.Sprintf("nbidentityd_assurance{level=%q}", level), func() float64 {
 			d.mu.Lock()
@@ -56,12 +39,6 @@ func (d *Daemon) register(set *metrics.Set) {
 			return number(d.assurance != nil && d.assurance.Level == string(level))
 		})
 	}
-	set.NewGauge("nbidentityd_fence_intact", func() float64 {
-		d.mu.Lock()
-		fence := d.fence
-		d.mu.Unlock()
-		return number(fence != nil && fence.Status().Intact())
-	})
 	set.NewGauge("nbidentityd_config_files_in_order", func() float64 {
 		n := 0.0
 		for _, s := range d.configStates() {
@@ -77,6 +54,33 @@ func (d *Daemon) register(set *metrics.Set) {
 		return float64(n)
 	})
 	set.NewGauge("nbidentityd_goroutines", func() float64 { return float64(runtime.NumGoroutine()) })
+	d.registerFence(set)
+}
+
+func (d *Daemon) registerFence(set *metrics.Set) {
+	gauge := func(name string, value func(netfence.Status) float64) {
+		set.NewGauge(name, func() float64 {
+			d.mu.Lock()
+			fence := d.fence
+			d.mu.Unlock()
+			if fence == nil {
+				return 0
+			}
+			return value(fence.Status())
+		})
+	}
+	gauge("nbidentityd_fence_intact", func(s netfence.Status) float64 { return number(s.Intact()) })
+	// As the fence's last look found them, at most a minute ago. They begin
+	// at zero again when the rules are written anew.
+	for verdict, count := range map[string]func(ruleset.Counters) uint64{
+		"redirected":           func(c ruleset.Counters) uint64 { return c.Redirected },
+		"refused":              func(c ruleset.Counters) uint64 { return c.Blocked },
+		"container_redirected": func(c ruleset.Counters) uint64 { return c.ContainersRedirected },
+		"container_refused":    func(c ruleset.Counters) uint64 { return c.ContainersBlocked },
+	} {
+		gauge(fmt.Sprintf("nbidentityd_fence_packets_total{verdict=%q}", verdict),
+			func(s netfence.Status) float64 { return float64(count(s.Counters)) })
+	}
 }
 
 func (d *Daemon) configStates() []configguard.State {
