@@ -351,7 +351,12 @@ func (s *setup) start() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { defer close(done); _ = d.Run(ctx) }()
+	go func() {
+		defer close(done)
+		if err := d.Run(ctx); err != nil && ctx.Err() == nil {
+			s.t.Logf("the daemon ended: %v", err)
+		}
+	}()
 	s.stop = func() { cancel(); <-done; s.stop = nil }
 	s.t.Cleanup(func() {
 		if s.stop != nil {
