@@ -71,6 +71,26 @@ func listing(t *testing.T, dir string) map[string]string {
 	return all
 }
 
+func install(t *testing.T, cfg Config) {
+	t.Helper()
+	_, err := Install(t.Context(), cfg)
+	must(t, err)
+}
+
+func uninstall(t *testing.T, cfg Config) {
+	t.Helper()
+	_, err := Uninstall(t.Context(), cfg)
+	must(t, err)
+}
+
+// unchanged compares the machine with a listing of before.
+func unchanged(t *testing.T, cfg Config, before map[string]string) {
+	t.Helper()
+	if diff := cmp.Diff(before, listing(t, cfg.Root)); diff != "" {
+		t.Errorf("(-before +after):\n%s", diff)
+	}
+}
+
 // toldBy lists the files that tell kernels, below Root: who is not root has one
 // in the home.
 func toldBy(cfg Config) []string {
@@ -113,8 +133,7 @@ func TestInstallAndUninstall(t *testing.T) {
 			t.Errorf("the second Install says %s", said)
 		}
 		for range 2 {
-			_, err = Uninstall(t.Context(), cfg)
-			must(t, err)
+			uninstall(t, cfg)
 		}
 		if diff := cmp.Diff(before, listing(t, cfg.Root)); diff != "" {
 			t.Fatalf("after Uninstall (-before +after):\n%s", diff)
@@ -131,13 +150,9 @@ func TestUninstallLeavesWhatWasThere(t *testing.T) {
 	}
 	must(t, os.WriteFile(filepath.Join(cfg.Root, "etc/ipython/startup/10-site.py"), []byte("x = 1\n"), 0o640))
 	before := listing(t, cfg.Root)
-	_, err := Install(t.Context(), cfg)
-	must(t, err)
-	_, err = Uninstall(t.Context(), cfg)
-	must(t, err)
-	if diff := cmp.Diff(before, listing(t, cfg.Root)); diff != "" {
-		t.Errorf("(-before +after):\n%s", diff)
-	}
+	install(t, cfg)
+	uninstall(t, cfg)
+	unchanged(t, cfg, before)
 }
 
 // Another's file under our name is neither replaced nor removed.
@@ -152,11 +167,8 @@ func TestForeignFile(t *testing.T) {
 	if !errors.Is(err, errNotOurs) || !strings.Contains(err.Error(), path) {
 		t.Errorf("Install: %v", err)
 	}
-	_, err = Uninstall(t.Context(), cfg)
-	must(t, err)
-	if diff := cmp.Diff(before, listing(t, cfg.Root)); diff != "" {
-		t.Errorf("(-before +after):\n%s", diff)
-	}
+	uninstall(t, cfg)
+	unchanged(t, cfg, before)
 }
 
 // Install follows the settings: what they no longer ask for goes.
@@ -164,23 +176,18 @@ func TestFacesClosedLater(t *testing.T) {
 	t.Parallel()
 	cfg := newMachine(t)
 	before := listing(t, cfg.Root)
-	_, err := Install(t.Context(), cfg)
-	must(t, err)
+	install(t, cfg)
 	closed := cfg
 	closed.Settings.Faces = settings.Faces{}
-	_, err = Install(t.Context(), closed)
-	must(t, err)
+	install(t, closed)
 	after := listing(t, cfg.Root)
 	for _, path := range kernelenv.Paths() {
 		if _, there := after[path]; there {
 			t.Errorf("%s is still there", path)
 		}
 	}
-	_, err = Uninstall(t.Context(), closed)
-	must(t, err)
-	if diff := cmp.Diff(before, listing(t, cfg.Root)); diff != "" {
-		t.Errorf("(-before +after):\n%s", diff)
-	}
+	uninstall(t, closed)
+	unchanged(t, cfg, before)
 }
 
 // A daemon that was never installed, or whose ledger is gone, leaves at worst
@@ -188,12 +195,10 @@ func TestFacesClosedLater(t *testing.T) {
 func TestUninstallWithoutTheLedger(t *testing.T) {
 	t.Parallel()
 	cfg := newMachine(t)
-	_, err := Install(t.Context(), cfg)
-	must(t, err)
+	install(t, cfg)
 	must(t, os.Remove(filepath.Join(cfg.Settings.StateDir, ledgerName)))
 	must(t, os.WriteFile(filepath.Join(cfg.Settings.StateDir, "discovery.json"), nil, 0o600))
-	_, err = Uninstall(t.Context(), cfg)
-	must(t, err)
+	uninstall(t, cfg)
 	for path, what := range listing(t, cfg.Root) {
 		if !strings.HasPrefix(what, "d") {
 			t.Errorf("%s is left: %s", path, what)
@@ -209,8 +214,7 @@ func TestUninstallWithoutTheLedger(t *testing.T) {
 func TestPlaceIsTaken(t *testing.T) {
 	t.Parallel()
 	cfg := newMachine(t)
-	_, err := Install(t.Context(), cfg)
-	must(t, err)
+	install(t, cfg)
 	must(t, os.MkdirAll(filepath.Dir(cfg.Settings.Socket), 0o755))
 	place, err := credserver.Hold(cfg.Settings.Socket)
 	must(t, err)

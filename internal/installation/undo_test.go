@@ -36,11 +36,8 @@ func TestUninstallIsExact(t *testing.T) {
 		play(t, dir)
 		return
 	}
-	if err := stage.Possible(); err != nil {
+	if err := stage.Possible(", nftables", "nft"); err != nil {
 		t.Skip(err)
-	}
-	if _, err := exec.LookPath("nft"); err != nil {
-		t.Skip("needs the program nft (Debian: nftables)")
 	}
 	dir, err := os.MkdirTemp("/var/tmp", "nbidentityd-uninstall-") // the user must get there
 	check(t, err)

@@ -28,9 +28,6 @@ func (r Regexp) MatchString(s string) bool { return r.compiled().MatchString(s) 
 // FindStringSubmatch returns the leftmost match in s and its groups, nil if there is none.
 func (r Regexp) FindStringSubmatch(s string) []string { return r.compiled().FindStringSubmatch(s) }
 
-// FindSubmatch is FindStringSubmatch for bytes.
-func (r Regexp) FindSubmatch(b []byte) [][]byte { return r.compiled().FindSubmatch(b) }
-
 // FindAllStringIndex returns where the first n matches in s are; n < 0 is all.
 func (r Regexp) FindAllStringIndex(s string, n int) [][]int {
 	return r.compiled().FindAllStringIndex(s, n)

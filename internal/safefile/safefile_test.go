@@ -229,27 +229,23 @@ func TestFileSystemErrors(t *testing.T) {
 		must(t, os.Chmod(path, 0o700))
 		refused(t, d, path, err, unix.EACCES)
 	})
-	t.Run("full", func(t *testing.T) {
-		t.Parallel()
-		d, path := openTmpfs(t, "size=64k")
-		v := write(t, d, "config", "old")
-		_, err := d.Replace("config", v, make([]byte, 1<<20))
-		refused(t, d, path, err, unix.ENOSPC)
-	})
-	t.Run("no inodes", func(t *testing.T) {
-		t.Parallel()
-		d, path := openTmpfs(t, "nr_inodes=2")
-		v := write(t, d, "config", "old")
-		_, err := d.Replace("config", v, []byte("new"))
-		refused(t, d, path, err, unix.ENOSPC)
-	})
-	t.Run("quota", func(t *testing.T) {
-		t.Parallel()
-		d, path := openTmpfs(t, "usrquota_block_hardlimit=16k,usrquota")
-		v := write(t, d, "config", "old")
-		_, err := d.Replace("config", v, make([]byte, 64<<10))
-		refused(t, d, path, err, unix.EDQUOT)
-	})
+	for name, disk := range map[string]struct {
+		options string
+		size    int // that does not fit
+		want    error
+	}{
+		"full":      {"size=64k", 1 << 20, unix.ENOSPC},
+		"no inodes": {"nr_inodes=2", 3, unix.ENOSPC},
+		"quota":     {"usrquota_block_hardlimit=16k,usrquota", 64 << 10, unix.EDQUOT},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d, path := openTmpfs(t, disk.options)
+			v := write(t, d, "config", "old")
+			_, err := d.Replace("config", v, make([]byte, disk.size))
+			refused(t, d, path, err, disk.want)
+		})
+	}
 	t.Run("read-only", func(t *testing.T) {
 		t.Parallel()
 		d, path := openTmpfs(t, "")

@@ -55,7 +55,7 @@ func main() {
 // prepare installs the clients, lays out a directory that the notebook's user
 // can read, and starts the suite on a stage.
 func prepare(ctx context.Context, bin string) (err error) {
-	if err := possible(); err != nil {
+	if err := stage.Possible(", curl, nftables", "curl", "unshare", "nft"); err != nil {
 		return err
 	}
 	unix.Umask(0o022)
@@ -71,19 +71,6 @@ func prepare(ctx context.Context, bin string) (err error) {
 		return err
 	}
 	return stage.Start(ctx, "-stage", dir)
-}
-
-// possible returns a stage.Lacking where the suite cannot run.
-func possible() error {
-	if err := stage.Possible(); err != nil {
-		return err
-	}
-	for _, tool := range []string{"curl", "unshare", "nft"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			return stage.Lacking{Reason: "needs the program " + tool + " (Debian: curl, util-linux, nftables)"}
-		}
-	}
-	return nil
 }
 
 // commands runs commands of single words each, as root.

@@ -22,6 +22,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -66,7 +67,8 @@ func main() {
 
 // prepare makes the image, lays out a directory, and plays there.
 func prepare(ctx context.Context, o options) (err error) {
-	if err := possible(); err != nil {
+	tools := append(slices.Clone(machine.Tools), "debootstrap", "tar", "chattr", "ss")
+	if err := stage.Possible(", systemd-container, debootstrap, nftables, e2fsprogs", tools...); err != nil {
 		return err
 	}
 	unix.Umask(0o022)
@@ -85,19 +87,6 @@ func prepare(ctx context.Context, o options) (err error) {
 		return err
 	}
 	return stage.Start(ctx, "-stage", dir, "-archive", archive, "-only", o.only)
-}
-
-// possible returns a stage.Lacking where machines cannot be made.
-func possible() error {
-	if err := stage.Possible(); err != nil {
-		return err
-	}
-	for _, tool := range append(machine.Tools, "debootstrap", "tar", "chattr", "ss") {
-		if _, err := exec.LookPath(tool); err != nil {
-			return stage.Lacking{Reason: "needs the program " + tool + " (Debian: systemd-container, debootstrap, nftables, iproute2, e2fsprogs)"}
-		}
-	}
-	return nil
 }
 
 // remove also removes what the daemon has made immutable, after a failure.

@@ -54,7 +54,7 @@ func main() {
 // prepare installs the clients, lays out a directory that the notebook's user
 // can read, and starts the trials.
 func prepare(ctx context.Context, bin, cases string) (err error) {
-	if err := stage.Possible(); err != nil {
+	if err := stage.Possible(""); err != nil {
 		return err
 	}
 	unix.Umask(0o022)

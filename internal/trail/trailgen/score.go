@@ -85,30 +85,6 @@ func (s *Score) Add(c *calls.Call, want Expectation, got trail.Answer) {
 	}
 }
 
-// Merge adds another score.
-func (s *Score) Merge(o *Score) {
-	s.Answerable += o.Answerable
-	s.Right += o.Right
-	s.Wrong += o.Wrong
-	s.Unanswerable += o.Unanswerable
-	s.Calls += o.Calls
-	s.Escapes += o.Escapes
-	for r, line := range o.Rungs {
-		to := s.rung(r)
-		to.Given += line.Given
-		to.Right += line.Right
-		to.There += line.There
-		to.Found += line.Found
-	}
-	for reason, n := range o.Reasons {
-		s.Reasons[reason] += n
-	}
-	for shape, n := range o.Shapes {
-		s.Shapes[shape] += n
-	}
-	s.Mistakes = append(s.Mistakes, o.Mistakes...)
-}
-
 // WriteText writes the score by shape, rung and reason, and as its last line the sum.
 func (s *Score) WriteText(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,14 +31,15 @@ type Lacking struct{ Reason string }
 
 func (l Lacking) Error() string { return l.Reason }
 
-// Possible returns a Lacking without root or the tools.
-func Possible() error {
+// Possible returns a Lacking without root or the tools: a stage's own, and what the
+// run needs besides, with Debian's packages of it.
+func Possible(packages string, programs ...string) error {
 	if os.Geteuid() != 0 {
 		return Lacking{"needs root: it makes namespaces and runs clients as another user"}
 	}
-	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err != nil {
-			return Lacking{"needs the program " + tool + " (Debian: iproute2, util-linux)"}
+	for _, program := range slices.Concat(tools, programs) {
+		if _, err := exec.LookPath(program); err != nil {
+			return Lacking{"needs the program " + program + " (Debian: iproute2, util-linux" + packages + ")"}
 		}
 	}
 	return nil
