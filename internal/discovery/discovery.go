@@ -38,6 +38,10 @@
 // the root file system of a notebook instance and /run and /var/tmp in Studio
 // are. A memory that anyone but the daemon's own user could have written is
 // ignored. Where the daemon runs as the notebook user, that user can forge it.
+//
+// It is longer than most because an answer may be asked for, waited for or
+// remembered, and each must come to the same: question.go asks, memory.go
+// remembers, discovery.go decides.
 package discovery
 
 import (

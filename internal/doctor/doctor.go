@@ -23,6 +23,9 @@
 //	trust     judges them, and writes the policies that mend them
 //	shadow    kernels' environment and the users' AWS files
 //	host      the daemon, its socket, its unit
+//
+// This package is longer than most because its checks share what has been seen
+// already, so that one cause is one finding: a file for each subject.
 package doctor
 
 import (

@@ -21,6 +21,10 @@
 // changes the account. It does not know resource policies, service control
 // policies or permissions boundaries. Time is time.Now plus an offset that the
 // administrator sets, so that testing/synctest can simulate a day.
+//
+// The package is longer than most because an account is one state, which a call
+// to any service may read and change: a file for each service. What needs no
+// state is in the packages below.
 package fakeaws
 
 import (

@@ -46,4 +46,9 @@
 //   - sts:SetSourceIdentity is demanded on both sides from users too, where the
 //     documentation demands it only of role sessions and across accounts.
 //   - Keys and operators compare without letter case, by Unicode folding.
+//
+// The package is longer than most because it is a language: document.go and
+// json.go read it, a file for each of its elements (principal, condition,
+// variable, match) says what that means, decide.go and assumerole.go come to
+// the decision.
 package iameval

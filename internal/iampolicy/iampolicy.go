@@ -26,6 +26,11 @@
 //
 // Account, partition and names are written out instead of being parameters of
 // the template or module: what was proved is what is deployed.
+//
+// The package is longer than most because a document stands beside the cases
+// that prove it: document.go has the statements that the layouts share,
+// selfassume.go, launcher.go and studio.go a layout each with its cases,
+// options.go what is asked for.
 package iampolicy
 
 import (

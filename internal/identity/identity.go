@@ -60,6 +60,9 @@
 // instances of one name in two regions. Where users may choose names of spaces, put
 // {kind} into the template. A notebook called SageMaker has, under {name}, the
 // session name that AWS gives to unattributed sessions.
+//
+// The package is longer than most because both halves rest on one alphabet of
+// names.
 package identity
 
 import (

@@ -16,6 +16,9 @@
 // place meanwhile, so that none can start and write anew. It does not undo what
 // a package manager has put there, nor what runs already: the environment of
 // running kernels and terminals stays theirs until they end.
+//
+// It is longer than most because whatever it puts somewhere has its taking away
+// beside it.
 package installation
 
 import (

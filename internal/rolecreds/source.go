@@ -33,6 +33,11 @@
 // credentials are dropped at once; it leaves one record of its own in
 // CloudTrail. GetCallerIdentity needs no permission; it is asked once, after
 // the first credentials are ready, whether the name has landed.
+//
+// It is longer than most because one loop has to be right about two clocks,
+// about what STS may answer and about whom it has told: lease.go knows the
+// clocks, assume.go judges a call, refresh.go decides, source.go serves and
+// status.go tells.
 package rolecreds
 
 import (

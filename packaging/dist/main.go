@@ -7,6 +7,9 @@
 //
 // packaging/nfpm.yaml says what is in a package. nfpm and the Go toolchain do the
 // work; the SBOM lists the modules that the linker says are in the programs.
+//
+// It is longer than most because it makes every kind of file of a release, a
+// file for each.
 package main
 
 import (

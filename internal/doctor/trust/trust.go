@@ -11,6 +11,9 @@
 //
 // What iameval does not know (service control policies, permissions boundaries,
 // session policies, VPC endpoint policies) it cannot judge either.
+//
+// It is longer than most because the judgement, its remedies and the warnings
+// try the same changes of one request.
 package trust
 
 import (

@@ -18,6 +18,9 @@
 // handler cannot refuse a connection that is already accepted, so refuse
 // resets it; a listener from [Set.Listen] refuses for real. Over HTTP/2, where
 // a connection belongs to many requests, an abort ends the stream only.
+//
+// The package is longer than most because each kind of fault is made at another
+// place: before the service, in its answer, at the listener.
 package fault
 
 import (

@@ -28,6 +28,9 @@
 // hash is that of the body; only S3 lets x-amz-content-sha256 replace it by
 // UNSIGNED-PAYLOAD or a streaming form, and demands that header. In a streaming
 // form whose chunks are signed, each chunk's signature is verified too.
+//
+// The package is longer than most because it checks all of a signature's forms:
+// header and query (authorization.go), canonical request, chunks.
 package sigv4
 
 import (

@@ -11,6 +11,9 @@
 // package knows the service (S3, Lake Formation, SageMaker Runtime); for other
 // REST services a name is derived from them (GET …/functions → ListFunctions),
 // which is good enough to leave a trace but not to match every IAM action.
+//
+// The package is longer than most because it reads six protocols into one kind
+// of call, and writes one kind of error in all of them.
 package wire
 
 import (

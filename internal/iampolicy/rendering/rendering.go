@@ -11,6 +11,9 @@
 // and never delete it, and the shell script keeps a copy of the trust policy
 // that it replaces. A fleet adds, in templates only, how the daemon comes onto the
 // notebooks; the documents stay the same.
+//
+// The package is longer than most because it speaks three languages:
+// cloudformation.go, terraform.go and script.go.
 package rendering
 
 import (

@@ -11,6 +11,11 @@
 // What the run proves ends where the machine's kernel and clients do: it says
 // nothing of a user who is root, or has Docker's socket. The second half, in
 // Studio's shape, shows such escapes, and that the daemon says so.
+//
+// It is longer than most for its tables of attempts, which stand beside the
+// moment at which they are made: attempts.go while all is well, crowd.go under
+// load, down.go with the daemon hung or killed, locked.go against the lock,
+// studio.go where the user is root. siege.go makes and judges one.
 package main
 
 import (

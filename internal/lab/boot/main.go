@@ -10,6 +10,10 @@
 // What a run does not show: Amazon Linux, whose systemd, rpm and kernel differ,
 // and a kernel of the machine's own, which it shares with its host. It says
 // nothing of users who attack; see the adversary.
+//
+// It is longer than most because it plays the whole lives of two machines, each
+// step checked before the next: instance.go and life.go those of one with systemd,
+// studio.go those of an app.
 package main
 
 import (

@@ -15,6 +15,9 @@
 //
 // On the machine itself the program installs the clients; then it starts itself
 // again on the stage and plays the trials there.
+//
+// It is longer than most for its tables: faces.go, leftovers.go and trials.go
+// have one kind of trial each.
 package main
 
 import (
