@@ -11,12 +11,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
-	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/sagemaker"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
@@ -35,6 +36,10 @@ const appID = "nbidentityd"
 type Clients struct {
 	STS       *sts.Client
 	SageMaker *sagemaker.Client
+
+	// CloseIdle closes the connections that nobody uses: they would last for a
+	// minute and a half after the last call.
+	CloseIdle func()
 }
 
 // NewClients reads nothing but the settings and, in Studio, one variable: the
@@ -44,14 +49,18 @@ func NewClients(ep settings.Endpoints, nb identity.Notebook, getenv func(string)
 	if err != nil {
 		return Clients{}, err
 	}
+	client, closeIdle := newHTTP(nil)
 	return Clients{
+		CloseIdle: closeIdle,
 		STS: sts.New(sts.Options{
+			HTTPClient:   client,
 			Region:       nb.Region,
 			Credentials:  base,
 			BaseEndpoint: optional(ep.STS),
 			AppID:        appID,
 		}),
 		SageMaker: sagemaker.New(sagemaker.Options{
+			HTTPClient:   client,
 			Region:       nb.Region,
 			Credentials:  base,
 			BaseEndpoint: optional(ep.SageMaker),
@@ -65,8 +74,7 @@ func NewClients(ep settings.Endpoints, nb identity.Notebook, getenv func(string)
 // metadata on a notebook instance, by the container endpoint in Studio.
 func Credentials(ep settings.Endpoints, nb identity.Notebook, getenv func(string) string) (aws.CredentialsProvider, error) {
 	if nb.Surface == identity.SurfaceNotebookInstance {
-		options := imds.Options{Endpoint: ep.IMDS, EnableFallback: aws.FalseTernary}
-		return aws.NewCredentialsCache(instanceRole{ec2rolecreds.New(), options}), nil
+		return aws.NewCredentialsCache(instanceRole{ec2rolecreds.New(), ep.IMDS}), nil
 	}
 	path := ep.ContainerPath
 	if path == "" {
@@ -86,12 +94,27 @@ func Credentials(ep settings.Endpoints, nb identity.Notebook, getenv func(string
 // provider knows of serving on when the service fails is kept.
 type instanceRole struct {
 	*ec2rolecreds.Provider
-	options imds.Options
+	endpoint string
 }
 
 func (i instanceRole) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	fresh := ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = imds.New(i.options) })
-	return fresh.Retrieve(ctx)
+	client, done := metadataClient(i.endpoint)
+	defer done()
+	return ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = client }).Retrieve(ctx)
+}
+
+// newHTTP is the SDK's own client of HTTP, but that its idle connections can be closed,
+// and that it follows no redirect: no service of ours sends one.
+func newHTTP(change func(*http.Transport)) (client *http.Client, closeIdle func()) {
+	transport := awshttp.NewBuildableClient().GetTransport()
+	if change != nil {
+		change(transport)
+	}
+	client = &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return client, transport.CloseIdleConnections
 }
 
 func optional(s string) *string {

@@ -184,6 +184,7 @@ func (d *Daemon) hold(ctx context.Context, group *errgroup.Group, nb identity.No
 	if err != nil {
 		return err
 	}
+	context.AfterFunc(ctx, api.CloseIdle) // another life has its own
 	facts, err := discovery.Discover(ctx, d.discoveryConfig(api), nb)
 	if err != nil {
 		return err
