@@ -54,7 +54,9 @@ func (c *conn) Read(b []byte) (int, error) {
 	}
 	c.endTurn()
 	if c.gate.stopping.Load() {
-		return 0, net.ErrClosed
+		// As a read of a closed connection: any other error net/http answers with
+		// a 400 of its own, which a client takes for a fault and not for a restart.
+		return 0, &net.OpError{Op: "read", Net: c.LocalAddr().Network(), Addr: c.LocalAddr(), Err: net.ErrClosed}
 	}
 	n, err := c.Conn.Read(b)
 	if n > 0 {

@@ -2,7 +2,9 @@ package credserver
 
 import (
 	"errors"
+	"io"
 	"net"
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -152,4 +154,32 @@ func TestLeft(t *testing.T) {
 	if n, _ := nc.Read(b); n != 1 || b[0] != 'x' || asked != 1 {
 		t.Errorf("read %q, %d callers looked at, want x and 1", b[:n], asked)
 	}
+}
+
+// TestStoppingSaysNothing asks a server that is about to end. The client tries
+// again when a connection ends without an answer, but not when it gets one.
+func TestStoppingSaysNothing(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := newGate(l, newQueues([]uint32{1000}), false, 0)
+	g.identify = func(net.Conn) (caller, error) { return caller{uid: 1000}, nil }
+	g.stopping.Store(true)
+	srv := &http.Server{Handler: http.NotFoundHandler(), ConnContext: withConn}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(g) }()
+	nc, err := net.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	answer, _ := io.ReadAll(nc) // it may end with a reset
+	if len(answer) != 0 {
+		t.Errorf("answered %q", answer)
+	}
+	if err := srv.Close(); err != nil {
+		t.Error(err)
+	}
+	<-served
 }
