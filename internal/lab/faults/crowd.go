@@ -117,7 +117,7 @@ type answer struct {
 
 // ask runs the client once.
 func (c *crowd) ask(ctx context.Context) {
-	begun := time.Now()
+	begun, ends := time.Now(), c.latestEnd()
 	limited, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := c.rig.notebook.Command(limited, nil, c.rig.lab.Program("nbidentity"), "--socket", c.rig.notebook.Socket(), "credentials")
@@ -139,7 +139,7 @@ func (c *crowd) ask(ctx context.Context) {
 	defer c.mu.Unlock()
 	c.tally.asked++
 	if c.failing = err != nil; c.failing {
-		c.fail(begun, fmt.Sprintf("nbidentity: %v: %s", err, strings.TrimSpace(stderr.String())))
+		c.fail(begun, ends, fmt.Sprintf("nbidentity: %v: %s", err, strings.TrimSpace(stderr.String())))
 		return
 	}
 	if begun.After(a.Expiration) {
@@ -169,7 +169,7 @@ func (c *crowd) use(a answer) {
 // program is what stands for a kernel: an SDK's default chain, and a call that
 // does without STS.
 func (c *crowd) program(ctx context.Context) {
-	begun := time.Now()
+	begun, ends := time.Now(), c.latestEnd()
 	limited, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	out, err := c.rig.sdk(limited).CombinedOutput()
@@ -182,18 +182,26 @@ func (c *crowd) program(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tally.asked++
-	c.fail(begun, fmt.Sprintf("SDK: %s", strings.TrimSpace(string(out))))
+	c.fail(begun, ends, fmt.Sprintf("SDK: %s", strings.TrimSpace(string(out))))
 }
 
-// fail counts a failure on the side where it belongs.
-func (c *crowd) fail(begun time.Time, what string) {
+// fail counts a failure on the side where it belongs. ends is what was known when
+// it was asked for: others may have had a new credential since.
+func (c *crowd) fail(begun, ends time.Time, what string) {
 	switch {
-	case c.ends.IsZero() || time.Now().Add(edge).After(c.ends):
+	case ends.IsZero() || time.Now().Add(edge).After(ends):
 		c.tally.failedEnded++
 	default:
 		c.tally.failedValid++
-		c.witnessLocked("%s (asked %s before the end)", what, c.ends.Sub(begun).Round(time.Millisecond))
+		c.witnessLocked("%s (asked %s before the end)", what, ends.Sub(begun).Round(time.Millisecond))
 	}
+}
+
+// latestEnd is when the last good credential ends that anybody has been given.
+func (c *crowd) latestEnd() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ends
 }
 
 func (c *crowd) wrong(format string, args ...any) {

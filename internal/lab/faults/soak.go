@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +31,10 @@ const (
 
 	warmUp   = 10 * time.Second
 	coolDown = 10 * time.Second
+
+	restTime  = shortHour // with a renewal or two
+	restLooks = 30
+	few       = 4 // a listener made again, a look of the guard
 )
 
 // footprint is what a process holds on to.
@@ -55,13 +60,21 @@ func soak(ctx context.Context, bin string, d time.Duration, seed uint64) (err er
 		group.Go(func() { r.keepAsking(ring, &asked) })
 	}
 	sleep(ctx, warmUp)
-	before, err := r.footprint(ctx)
+	wake := r.crowd.suspend()
+	before, err := r.rest(ctx)
+	wake()
 	if err == nil {
 		err = r.chance(ctx, d, rand.New(rand.NewPCG(seed, 0)))
 	}
 	err = errors.Join(err, r.awaitWell(ctx))
 	sleep(ctx, coolDown) // what a fault has opened may close
-	after, err2 := r.footprint(ctx)
+	wake = r.crowd.suspend()
+	after, err2 := r.rest(ctx)
+	grown := after.descriptors > before.descriptors+few || after.goroutines > before.goroutines+few || after.resident > before.resident+4
+	if grown && err2 == nil {
+		err2 = r.confess(ctx)
+	}
+	wake()
 	stop()
 	group.Wait()
 	home()
@@ -77,8 +90,7 @@ func soak(ctx context.Context, bin string, d time.Duration, seed uint64) (err er
 	for _, w := range append(r.crowd.witness, res.witness...) {
 		fmt.Println("witness:", w)
 	}
-	// Each client may have a connection open or not.
-	if after.descriptors > before.descriptors+clients/4 || after.goroutines > before.goroutines+clients/2 || after.resident > before.resident+4 {
+	if grown {
 		return errors.New("the daemon grows")
 	}
 	if t.wrong+n+t.failedValid > 0 {
@@ -128,8 +140,10 @@ func (r *rig) keepAsking(ctx context.Context, asked *atomic.Int64) {
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, Timeout: patience}
 	for ; ctx.Err() == nil; sleep(ctx, between) {
+		r.crowd.awake.RLock()
 		begun := time.Now()
 		body, status, err := get(ctx, client, "http://nbidentityd/v1/credentials")
+		r.crowd.awake.RUnlock()
 		asked.Add(1)
 		if err != nil || status != http.StatusOK {
 			continue // the crowd judges failures
@@ -153,6 +167,24 @@ func get(ctx context.Context, client *http.Client, url string) (body []byte, sta
 	defer resp.Body.Close()
 	body, err = io.ReadAll(resp.Body)
 	return body, resp.StatusCode, err
+}
+
+// rest is the least that the daemon holds on to while the crowd is suspended: what has been
+// asked for before may still be ending, and a renewal be under way.
+func (r *rig) rest(ctx context.Context) (least footprint, err error) {
+	for i := range restLooks {
+		f, err := r.footprint(ctx)
+		if err != nil {
+			return f, err
+		}
+		if i == 0 {
+			least = f
+		}
+		least.descriptors, least.goroutines = min(least.descriptors, f.descriptors), min(least.goroutines, f.goroutines)
+		least.resident = min(least.resident, f.resident)
+		sleep(ctx, restTime/restLooks)
+	}
+	return least, nil
 }
 
 // footprint asks the daemon and the kernel.
@@ -182,6 +214,47 @@ func (r *rig) footprint(ctx context.Context) (f footprint, err error) {
 	goroutines, err := value(string(body), "nbidentityd_goroutines")
 	f.goroutines = int(goroutines)
 	return f, err
+}
+
+// arguments are those of a call in the Go runtime's print of a stack.
+var arguments = regexp.MustCompile(`\([^()]*\)$`)
+
+// confess ends the daemon by the signal at which the Go runtime prints every
+// goroutine, and prints where most of them wait.
+func (r *rig) confess(ctx context.Context) error {
+	if err := unix.Kill(r.daemon.PID(), unix.SIGQUIT); err != nil {
+		return err
+	}
+	select {
+	case <-r.daemon.Done():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	log, err := os.ReadFile(r.daemon.Log)
+	if err != nil {
+		return err
+	}
+	count := map[string]int{}
+	for _, g := range strings.Split(string(log), "\n\n") {
+		head, frames, _ := strings.Cut(g, "]:\n")
+		if !strings.HasPrefix(head, "goroutine ") {
+			continue
+		}
+		var where []string
+		for line := range strings.Lines(frames) {
+			if by, ok := strings.CutPrefix(line, "created by "); ok || !strings.HasPrefix(line, "\t") && len(where) < 6 {
+				by, _, _ = strings.Cut(by, " in goroutine ")
+				where = append(where, arguments.ReplaceAllString(strings.TrimSpace(by), ""))
+			}
+		}
+		count[strings.Join(where, " < ")]++
+	}
+	for where, n := range count {
+		if n > 1 {
+			fmt.Printf("witness: %d goroutines at %s\n", n, where)
+		}
+	}
+	return nil
 }
 
 // value finds the number behind a word at the beginning of a line.
