@@ -81,7 +81,8 @@ hello: build
 	@for p in hello bare; do $(BUILD) -o bin/$$p ./internal/lab/bench/$$p || exit 1; done
 
 bench: hello ## what the daemon costs, and who on a trail of RECORDS; one line a figure (SVG=docs/bench.svg)
-	@{ $(GO) run ./internal/lab/bench -bin bin -runs $(RUNS) -idle $(IDLE) && $(GO) run ./internal/lab/bench/trail -bin bin -records $(RECORDS) || echo "bench: failed"; } \
+	@{ $(GO) run ./internal/lab/bench -bin bin -runs $(RUNS) && $(GO) run ./internal/lab/bench/growth -bin bin -runs $(RUNS) \
+	    && $(GO) run ./internal/lab/bench/notebook -bin bin -idle $(IDLE) && $(GO) run ./internal/lab/bench/trail -bin bin -records $(RECORDS) || echo "bench: failed"; } \
 	  | $(GO) run ./internal/lab/bench/picture -o "$(SVG)"
 
 who-accuracy: ## what nbidentityd who gets right, by the kind of evidence (RECORDS=100000)

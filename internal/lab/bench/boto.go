@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nbidentityd/nbidentityd/internal/lab"
+	"github.com/nbidentityd/nbidentityd/internal/lab/bench/gauge"
 )
 
 // knowledgeCenter is the profile of AWS's own article on telling notebooks
@@ -39,8 +40,7 @@ print(time.perf_counter() - begun)`
 
 // boto prints what a fresh process of boto3 waits for its credentials, through
 // the daemon and through the article's profile, over several links to AWS.
-func boto(ctx context.Context, l *lab.Lab, account *lab.Account, ours *lab.Notebook) error {
-	const runs = 7
+func boto(ctx context.Context, l *lab.Lab, account *lab.Account, ours *lab.Notebook, runs int) error {
 	if err := exec.CommandContext(ctx, "python3", "-c", "import boto3").Run(); err != nil {
 		fmt.Println("bench: boto3: skipped: python3 cannot import boto3 (Debian: python3-boto3)")
 		return nil
@@ -87,9 +87,9 @@ func boto(ctx context.Context, l *lab.Lab, account *lab.Account, ours *lab.Noteb
 				}
 			}
 		}
-		us, them := summarise(took["nbidentityd"]).median, summarise(took["knowledge-center"]).median
-		fmt.Printf("bench: boto3-credentials %.0f ms, %d STS calls; knowledge-center profile %.0f ms, %.1fx, %d STS calls (medians of %d fresh processes, link %d ms)\n",
-			ms(us), calls["nbidentityd"]/runs, ms(them), ratio(them, us), calls["knowledge-center"]/runs, runs, link.Milliseconds())
+		us, them := gauge.Summarise(took["nbidentityd"]), gauge.Summarise(took["knowledge-center"])
+		fmt.Printf("bench: boto3-credentials %.0f ms, %d STS calls; knowledge-center profile %.0f ms, %.1fx, %d STS calls (medians of %d fresh processes, deviations %.0f and %.0f ms, link %d ms)\n",
+			gauge.MS(us.Median), calls["nbidentityd"]/runs, gauge.MS(them.Median), gauge.Ratio(them.Median, us.Median), calls["knowledge-center"]/runs, runs, gauge.MS(us.Deviation), gauge.MS(them.Deviation), link.Milliseconds())
 	}
 	return account.Behave(ctx)
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,20 +8,17 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/nbidentityd/nbidentityd/internal/lab"
+	"github.com/nbidentityd/nbidentityd/internal/lab/bench/bareserver"
+	"github.com/nbidentityd/nbidentityd/internal/lab/bench/gauge"
 )
 
-const (
-	faceTime = 1500 * time.Millisecond // for each face and number of clients, the bare handler's part included
-	faceTurn = 200                     // requests, then it is the other's turn
-)
+const faceTurn = 200 // requests, then it is the other's turn
 
 // target is one question to one server.
 type target struct {
@@ -33,8 +28,9 @@ type target struct {
 
 // faces compares each face of the daemon with a bare net/http server that
 // returns the same bytes to the same question. Both are programs of their own;
-// they take turns, and each ratio is the median of those of the turns.
-func faces(ctx context.Context, l *lab.Lab, nb *lab.Notebook) error {
+// they take turns, and each ratio is the median of those of the turns. spend is for
+// each face and number of clients, the bare server's part included.
+func faces(ctx context.Context, l *lab.Lab, nb *lab.Notebook, spend time.Duration) error {
 	imds, container := fmt.Sprintf("127.0.0.1:%d", nb.IMDSPort), fmt.Sprintf("127.0.0.1:%d", nb.ContainerPort)
 	token, err := os.ReadFile(filepath.Join(filepath.Dir(nb.Socket()), fmt.Sprintf("container-token-%d", nb.UID)))
 	if err != nil {
@@ -62,54 +58,30 @@ func faces(ctx context.Context, l *lab.Lab, nb *lab.Notebook) error {
 		if err != nil {
 			return err
 		}
-		bare, stop, err := startBare(ctx, l, f.name, f.target, body)
+		server, err := bareserver.Start(ctx, l, f.name, body)
 		if err != nil {
 			return err
 		}
+		bare := f.target
+		if bare.addr = server.Addr; f.network == "unix" {
+			bare.addr = server.Socket
+		}
 		for _, keep := range f.keep {
 			for _, clients := range []int{1, 8, 64} {
-				if err = compare(ctx, f.name, f.target, bare, clients, keep); err != nil {
+				if err = compare(ctx, f.name, f.target, bare, clients, keep, spend); err != nil {
 					break
 				}
 			}
 		}
-		if err := errors.Join(err, stop()); err != nil {
+		if err := errors.Join(err, server.Stop()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// startBare starts a bare server of body and returns how to ask it the question.
-func startBare(ctx context.Context, l *lab.Lab, name string, like target, body []byte) (t target, stop func() error, err error) {
-	socket := filepath.Join(l.Dir, "bare-"+name)
-	cmd := exec.CommandContext(ctx, l.Program("bare"), socket)
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(body), os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return t, nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return t, nil, err
-	}
-	stop = func() error {
-		err := cmd.Process.Kill()
-		_ = cmd.Wait() // killed
-		return err
-	}
-	addr, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		return t, nil, errors.Join(fmt.Errorf("bare server: %w", err), stop())
-	}
-	t = like
-	if t.addr = strings.TrimSpace(addr); t.network == "unix" {
-		t.addr = socket
-	}
-	return t, stop, nil
-}
-
 // compare prints one line.
-func compare(ctx context.Context, name string, face, bare target, clients int, keep bool) error {
+func compare(ctx context.Context, name string, face, bare target, clients int, keep bool, spend time.Duration) error {
 	ours, theirs := newAsker(face, clients, keep), newAsker(bare, clients, keep)
 	defer ours.http.CloseIdleConnections()
 	defer theirs.http.CloseIdleConnections()
@@ -120,7 +92,7 @@ func compare(ctx context.Context, name string, face, bare target, clients int, k
 	}
 	ours.times, theirs.times = nil, nil
 	var p50, rps []float64
-	for end := time.Now().Add(faceTime); time.Now().Before(end); {
+	for end := time.Now().Add(spend); time.Now().Before(end); {
 		b, err := theirs.turn(ctx, faceTurn)
 		if err != nil {
 			return err
@@ -129,7 +101,7 @@ func compare(ctx context.Context, name string, face, bare target, clients int, k
 		if err != nil {
 			return err
 		}
-		p50, rps = append(p50, ratio(o.median, b.median)), append(rps, float64(b.spent)/float64(o.spent))
+		p50, rps = append(p50, gauge.Ratio(o.median, b.median)), append(rps, float64(b.spent)/float64(o.spent))
 	}
 	kept := "new connections"
 	if keep {
@@ -139,14 +111,10 @@ func compare(ctx context.Context, name string, face, bare target, clients int, k
 	slices.Sort(rps)
 	o, b := ours.sorted(), theirs.sorted()
 	fmt.Printf("bench: face %s, c=%d, %s: p50 %.3f ms, %.2fx bare (quartiles of %d turns %.2f to %.2f); p99 %.2f ms, %.2fx; p999 %.2f ms, %.2fx; %.2fx bare's rps (%.2f to %.2f)\n",
-		name, clients, kept, ms(at(o, .5)), p50[len(p50)/2], len(p50), p50[len(p50)/4], p50[len(p50)*3/4],
-		ms(at(o, .99)), ratio(at(o, .99), at(b, .99)), ms(at(o, .999)), ratio(at(o, .999), at(b, .999)),
+		name, clients, kept, gauge.MS(gauge.At(o, .5)), p50[len(p50)/2], len(p50), p50[len(p50)/4], p50[len(p50)*3/4],
+		gauge.MS(gauge.At(o, .99)), gauge.Ratio(gauge.At(o, .99), gauge.At(b, .99)), gauge.MS(gauge.At(o, .999)), gauge.Ratio(gauge.At(o, .999), gauge.At(b, .999)),
 		rps[len(rps)/2], rps[len(rps)/4], rps[len(rps)*3/4])
 	return nil
-}
-
-func at(sorted []time.Duration, q float64) time.Duration {
-	return sorted[int(q*float64(len(sorted)-1))]
 }
 
 // asker asks one question many times.
@@ -222,7 +190,7 @@ func (a *asker) turn(ctx context.Context, n int) (turned, error) {
 	spent := time.Since(begin)
 	a.times = append(a.times, times...)
 	slices.Sort(times)
-	return turned{spent, at(times, .5)}, nil
+	return turned{spent, gauge.At(times, .5)}, nil
 }
 
 func (a *asker) sorted() []time.Duration { return slices.Sorted(slices.Values(a.times)) }

@@ -10,32 +10,30 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"math"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/nbidentityd/nbidentityd/internal/lab"
+	"github.com/nbidentityd/nbidentityd/internal/lab/bench/gauge"
 )
 
 const metadata = `{"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb", "ResourceName": "alice-nb"}`
 
 func main() {
 	bin := flag.String("bin", "bin", "`directory` of the built programs")
-	runs := flag.Int("runs", 1000, "starts of each program")
-	watch := flag.Duration("idle", 2*time.Minute, "how long to count wake-ups for")
+	runs := flag.Int("runs", 1000, "starts of each program; below 1000 the rest is done less often, too")
 	flag.Parse()
-	if err := run(context.Background(), *bin, *runs, *watch); err != nil {
+	if err := run(context.Background(), *bin, *runs); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, bin string, runs int, watch time.Duration) (err error) {
+func run(ctx context.Context, bin string, runs int) (err error) {
 	l, err := lab.Open("bench", bin)
 	if err != nil {
 		return err
@@ -60,20 +58,20 @@ func run(ctx context.Context, bin string, runs int, watch time.Duration) (err er
 	if err != nil {
 		return err
 	}
-	daemon, err := nb.StartDaemon(ctx)
-	if err != nil {
+	if _, err := nb.StartDaemon(ctx); err != nil {
 		return err
 	}
-	if err := idle(daemon.PID(), watch); err != nil {
-		return err
+	spend, fresh := 500*time.Millisecond, 3
+	if runs >= 1000 {
+		spend, fresh = 1500*time.Millisecond, 7
 	}
 	if err := starts(ctx, l, nb, runs); err != nil {
 		return err
 	}
-	if err := faces(ctx, l, nb); err != nil {
+	if err := faces(ctx, l, nb, spend); err != nil {
 		return err
 	}
-	return errors.Join(firstCredentials(ctx, l, account), boto(ctx, l, account, nb), growth(ctx, l, account))
+	return errors.Join(firstCredentials(ctx, l, account), boto(ctx, l, account, nb, fresh))
 }
 
 // freePort is a loopback port that nobody uses at the moment.
@@ -88,78 +86,38 @@ func freePort() (int, error) {
 // starts compares a whole nbidentity credentials with the least that a Go and a
 // C program do.
 func starts(ctx context.Context, l *lab.Lab, nb *lab.Notebook, runs int) error {
-	commands := [][]string{{l.Program("hello")}, {l.Program("nbidentity"), "--socket", nb.Socket(), "credentials"}}
+	program := func(args ...string) func() *exec.Cmd {
+		return func() *exec.Cmd { return exec.CommandContext(ctx, args[0], args[1:]...) }
+	}
+	commands := []func() *exec.Cmd{program(l.Program("hello")), program(l.Program("nbidentity"), "--socket", nb.Socket(), "credentials")}
 	cc, lacking := exec.LookPath("cc")
 	if lacking == nil {
-		program := filepath.Join(l.Dir, "c-client")
-		cmd := exec.CommandContext(ctx, cc, "-O2", "-x", "c", "-o", program, "-")
+		path := filepath.Join(l.Dir, "c-client")
+		cmd := exec.CommandContext(ctx, cc, "-O2", "-x", "c", "-o", path, "-")
 		cmd.Stdin = strings.NewReader(clientC)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("compiling the C client: %w\n%s", err, out)
 		}
-		commands = append(commands, []string{program, nb.Socket()})
+		commands = append(commands, program(path, nb.Socket()))
 	}
-	times, err := inTurns(runs, commands...)
+	times, err := gauge.InTurns(runs, commands...)
 	if err != nil {
 		return err
 	}
-	base, call := summarise(times[0]), summarise(times[1])
+	base, call := gauge.Summarise(times[0]), gauge.Summarise(times[1])
 	fmt.Printf("bench: go-hello %.2f ms, 1.00x go-hello (median %.2f ms, deviation %.2f ms, %d starts)\n",
-		ms(base.mean), ms(base.median), ms(base.deviation), runs)
+		gauge.MS(base.Mean), gauge.MS(base.Median), gauge.MS(base.Deviation), runs)
 	fmt.Printf("bench: credentials-call %.2f ms, %.2fx go-hello (median %.2f ms, %.2fx; deviation %.2f ms)\n",
-		ms(call.mean), ratio(call.mean, base.mean), ms(call.median), ratio(call.median, base.median), ms(call.deviation))
+		gauge.MS(call.Mean), gauge.Ratio(call.Mean, base.Mean), gauge.MS(call.Median), gauge.Ratio(call.Median, base.Median), gauge.MS(call.Deviation))
 	if lacking != nil {
 		fmt.Println("bench: credentials-call vs C: skipped: no C compiler (cc) is installed")
 		return nil
 	}
-	c := summarise(times[2])
+	c := gauge.Summarise(times[2])
 	fmt.Printf("bench: c-client %.2f ms (median %.2f ms, deviation %.2f ms); credentials-call is %.2fx of it (medians %.2fx)\n",
-		ms(c.mean), ms(c.median), ms(c.deviation), ratio(call.mean, c.mean), ratio(call.median, c.median))
+		gauge.MS(c.Mean), gauge.MS(c.Median), gauge.MS(c.Deviation), gauge.Ratio(call.Mean, c.Mean), gauge.Ratio(call.Median, c.Median))
 	return nil
 }
 
 //go:embed cclient/client.c
 var clientC string
-
-// inTurns starts each command runs times, one after the other in rounds, and
-// returns the wall times of each. The first tenth warms caches and is dropped.
-func inTurns(runs int, commands ...[]string) ([][]time.Duration, error) {
-	times := make([][]time.Duration, len(commands))
-	for i := range runs + runs/10 {
-		for c, args := range commands {
-			cmd := exec.Command(args[0], args[1:]...)
-			begin := time.Now()
-			if err := cmd.Run(); err != nil {
-				return nil, fmt.Errorf("running %s: %w", args[0], err)
-			}
-			if i >= runs/10 {
-				times[c] = append(times[c], time.Since(begin))
-			}
-		}
-	}
-	return times, nil
-}
-
-// summary describes one sample.
-type summary struct{ mean, deviation, median time.Duration }
-
-func summarise(sample []time.Duration) summary {
-	var sum, squares float64
-	for _, d := range sample {
-		sum += float64(d)
-	}
-	mean := sum / float64(len(sample))
-	for _, d := range sample {
-		squares += (float64(d) - mean) * (float64(d) - mean)
-	}
-	sorted := slices.Sorted(slices.Values(sample))
-	return summary{
-		mean:      time.Duration(mean),
-		deviation: time.Duration(math.Sqrt(squares / float64(len(sample)))),
-		median:    sorted[len(sorted)/2],
-	}
-}
-
-func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }

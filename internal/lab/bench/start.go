@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/nbidentityd/nbidentityd/internal/lab"
+	"github.com/nbidentityd/nbidentityd/internal/lab/bench/gauge"
 )
 
 // links are round trips to AWS and to the metadata service.
@@ -40,7 +40,7 @@ func firstCredentials(ctx context.Context, l *lab.Lab, account *lab.Account) err
 			if err != nil {
 				return err
 			}
-			fmt.Printf("bench: start-%s %.0f ms over a link of %d ms\n", how, ms(took), link.Milliseconds())
+			fmt.Printf("bench: start-%s %.0f ms over a link of %d ms\n", how, gauge.MS(took), link.Milliseconds())
 			if link == links[0] {
 				first[i] = took
 			}
@@ -49,7 +49,7 @@ func firstCredentials(ctx context.Context, l *lab.Lab, account *lab.Account) err
 	}
 	for i, how := range []string{"cold", "warm"} {
 		fmt.Printf("bench: trips-%s %.1f round trips one after the other until the first credentials\n",
-			how, ratio(last[i]-first[i], links[len(links)-1]-links[0]))
+			how, gauge.Ratio(last[i]-first[i], links[len(links)-1]-links[0]))
 	}
 	return account.Behave(ctx)
 }
@@ -65,40 +65,4 @@ func start(ctx context.Context, account *lab.Account, nb *lab.Notebook, link tim
 		return 0, err
 	}
 	return time.Since(begun), daemon.Stop()
-}
-
-// growth prints what a configuration with many profiles costs install.
-func growth(ctx context.Context, l *lab.Lab, account *lab.Account) error {
-	nb, err := l.NewNotebook(account, lab.Notebook{Name: "growth", UID: os.Getuid(), IMDS: account.IMDS["alice-nb"], Metadata: metadata})
-	if err != nil {
-		return err
-	}
-	settings, err := nb.WriteSettings("nbidentityd")
-	if err != nil {
-		return err
-	}
-	var one time.Duration
-	for _, profiles := range []int{1, 10, 100, 1000} {
-		dir := filepath.Join(nb.Home, ".aws")
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return err
-		}
-		text := "[default]\nregion = eu-west-1\n"
-		for i := range profiles {
-			text += fmt.Sprintf("[profile p%d]\nregion = us-east-1\nrole_arn = arn:aws:iam::111122223333:role/p%d\nsource_profile = default\n", i, i)
-		}
-		if err := os.WriteFile(filepath.Join(dir, "config"), []byte(text), 0o600); err != nil {
-			return err
-		}
-		times, err := inTurns(20, []string{l.Program("nbidentityd"), "install", "-dry-run", "-settings", settings})
-		if err != nil {
-			return err
-		}
-		s := summarise(times[0])
-		if profiles == 1 {
-			one = s.median
-		}
-		fmt.Printf("bench: profiles-%d %.1f ms, %.2fx one profile (install -dry-run, whole command)\n", profiles, ms(s.median), ratio(s.median, one))
-	}
-	return nil
 }

@@ -91,6 +91,7 @@ func parse(text string) (bar, bool) {
 
 func draw(bars []bar, notes []string) []byte {
 	var b strings.Builder
+	notes = wrap(notes)
 	height := headRoom + row*len(bars) + 40 + 16*len(notes) + 20
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n", width, height, width, height)
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="white"/>`+"\n", width, height)
@@ -110,6 +111,23 @@ func draw(bars []bar, notes []string) []byte {
 	}
 	b.WriteString("</svg>\n")
 	return []byte(b.String())
+}
+
+// wrap breaks lines that are wider than the picture, between words.
+func wrap(lines []string) []string {
+	const most = 165 // characters
+	var all []string
+	for _, line := range lines {
+		for len(line) > most {
+			cut := strings.LastIndexByte(line[:most], ' ')
+			if cut <= 0 {
+				break
+			}
+			all, line = append(all, line[:cut]), "    "+line[cut+1:]
+		}
+		all = append(all, line)
+	}
+	return all
 }
 
 func text(b *strings.Builder, x, y int, style, s string) {

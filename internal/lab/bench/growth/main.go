@@ -1,0 +1,69 @@
+// Command growth measures what becomes of the daemon's costs when there is more of
+// something: clients at once, from one to ten thousand, beside a bare net/http
+// server under the same load, and profiles in the user's ~/.aws/config, from one to
+// a thousand.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nbidentityd/nbidentityd/internal/lab"
+)
+
+const metadata = `{"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb", "ResourceName": "alice-nb"}`
+
+func main() {
+	bin := flag.String("bin", "bin", "`directory` of the built programs")
+	runs := flag.Int("runs", 1000, "how thorough to be, as for bench; below that each thing is done once or so")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	err := run(ctx, *bin, *runs)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, bin string, runs int) (err error) {
+	l, err := lab.Open("bench", bin)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Discard()) }()
+	account, err := l.StartAccount(ctx, "-imds", "alice-nb=127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	times := effort{clients: 1, starts: 1, looks: 2, commands: 5, fresh: 2}
+	if runs >= 1000 {
+		times = effort{clients: 3, starts: 3, looks: 5, commands: 20, fresh: 5}
+	}
+	return errors.Join(clients(ctx, l, account, times), profiles(ctx, l, account, times))
+}
+
+// notebook is one of our own user's.
+func notebook(l *lab.Lab, account *lab.Account, name string) (*lab.Notebook, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	return l.NewNotebook(account, lab.Notebook{Name: name, UID: os.Getuid(), IMDS: account.IMDS["alice-nb"], ContainerPort: port, Metadata: metadata})
+}
+
+// freePort is a loopback port that nobody uses at the moment.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
+}
