@@ -68,7 +68,7 @@ type Guard struct {
 	poll    time.Duration
 	budget  int // events in a period
 
-	work    sync.Mutex // one visit at a time; guards the fields below
+	work    chan struct{} // holds a token during a visit, one at a time; guards the fields below
 	tampers tamper.Book
 	good    []byte // the last text that was in order; may hold secrets of the user's
 	locked  bool
@@ -94,7 +94,7 @@ func New(cfg Config) *Guard {
 	}
 	path := cfg.path()
 	return &Guard{
-		cfg: cfg, limiter: tamper.NewLimiter(), poll: pollEvery, budget: homewatch.MaxEvents,
+		cfg: cfg, limiter: tamper.NewLimiter(), poll: pollEvery, budget: homewatch.MaxEvents, work: make(chan struct{}, 1),
 		tampers: tamper.Book{Log: cfg.Log, Path: path},
 		state:   State{Path: path, Reason: "not looked at yet", NotWatching: "not looked at yet"},
 	}
@@ -182,8 +182,8 @@ const (
 
 // look compares the file with what it must say, and repairs it.
 func (g *Guard) look() mood {
-	g.work.Lock()
-	defer g.work.Unlock()
+	g.work <- struct{}{}
+	defer func() { <-g.work }()
 	now, before := time.Now(), g.tampers.Count
 	v, err := openVisit(g.cfg)
 	var seen sight

@@ -3,12 +3,16 @@ package configguard
 import (
 	"bytes"
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
 	"github.com/nbidentityd/nbidentityd/internal/configguard/awsdir"
 )
+
+// editPatience is how long an edit waits for a look at a home that hangs.
+const editPatience = 3 * time.Second
 
 // AddProfile adds [profile name] with these keys to the file, which may be
 // locked: so a user can be given a profile that they cannot write themselves.
@@ -28,8 +32,12 @@ func (g *Guard) RemoveProfile(name string) error {
 }
 
 func (g *Guard) edit(what, profile string, change func(text []byte) ([]byte, error)) error {
-	g.work.Lock()
-	defer g.work.Unlock()
+	select {
+	case g.work <- struct{}{}:
+	case <-time.After(editPatience):
+		return fmt.Errorf("editing %s: the home does not answer", g.cfg.path())
+	}
+	defer func() { <-g.work }()
 	v, err := openVisit(g.cfg)
 	if err != nil {
 		return err

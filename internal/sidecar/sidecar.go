@@ -6,7 +6,7 @@
 // knows the settings, and it is long for as many rooms as it joins: a file for
 // each, and nothing in them but the joining. A life of the daemon goes:
 //
-//	metadata file -> configuration and fence -> name and role -> credentials
+//	metadata file -> fence and configuration -> name and role -> credentials
 //
 // and each step stays in force when a later one fails: a call then gets an
 // error with a reason instead of going out without a name.
@@ -163,16 +163,9 @@ func (d *Daemon) attribute(ctx context.Context) error {
 	}
 	// From here on the notebook's SDKs ask us: a call waits for its name, or
 	// fails with the reason, rather than go out without one.
-	guards := guardConfigs(d.Settings, d.users, nb, d.Log)
-	d.mu.Lock()
-	d.guards = guards
-	d.mu.Unlock()
-
 	group, ctx := errgroup.WithContext(ctx)
-	for _, g := range guards {
-		group.Go(func() error { return g.Run(ctx) })
-	}
 	d.raiseFence(ctx, group, nb)
+	d.keepConfigs(ctx, group, nb)
 	group.Go(func() error { return d.hold(ctx, group, nb) })
 	return group.Wait()
 }
