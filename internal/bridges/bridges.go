@@ -19,9 +19,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Addresses lists the bridges' own addresses, each with the network of those
+// addresses lists the bridges' own addresses, each with the network of those
 // behind it; link-local ones are left out.
-func Addresses() ([]netip.Prefix, error) {
+func addresses() ([]netip.Prefix, error) {
 	links, err := net.Interfaces()
 	if err != nil {
 		return nil, fmt.Errorf("listing bridges: %w", err)
@@ -71,7 +71,7 @@ func Watch(ctx context.Context, changed func([]netip.Prefix)) error {
 	defer stop()
 	buf := make([]byte, 16<<10)
 	for {
-		now, err := Addresses()
+		now, err := addresses()
 		if err != nil {
 			return err
 		}

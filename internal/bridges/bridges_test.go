@@ -50,7 +50,7 @@ func TestAddresses(t *testing.T) {
 	ip(t, "link add eth0 type veth peer name peer0")
 	ip(t, "addr add 10.9.0.2/24 dev eth0")
 	ip(t, "link set eth0 up")
-	if got, err := Addresses(); err != nil || len(got) != 0 {
+	if got, err := addresses(); err != nil || len(got) != 0 {
 		t.Errorf("without a bridge: %v, %v", got, err)
 	}
 	ip(t, "link add docker0 type bridge")
@@ -58,7 +58,7 @@ func TestAddresses(t *testing.T) {
 	ip(t, "addr add fd00:d0::1/64 dev docker0 nodad")
 	ip(t, "addr add fe80::1/64 dev docker0 nodad")
 	ip(t, "link set docker0 up")
-	got, err := Addresses()
+	got, err := addresses()
 	if want := prefixes("172.17.0.1/16", "fd00:d0::1/64"); err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %v, %v; want %v", got, err, want)
 	}

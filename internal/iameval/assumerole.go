@@ -234,7 +234,7 @@ func (c Caller) Context(now time.Time, region string) map[string][]string {
 	set("aws:principalservicename", c.Service)
 	set("aws:principalaccount", c.Account)
 	set("aws:principalarn", c.ARN())
-	set("aws:userid", c.UserID())
+	set("aws:userid", c.userID())
 	set("aws:sourceidentity", c.SourceIdentity)
 	switch {
 	case c.SessionARN != "":

@@ -36,8 +36,8 @@ func (p Principal) CallerARN() string {
 	return p.RoleARN
 }
 
-// UserID is the value of aws:userid: AROA…:session for a role session.
-func (p Principal) UserID() string {
+// userID is the value of aws:userid: AROA…:session for a role session.
+func (p Principal) userID() string {
 	if p.SessionARN == "" || p.UniqueID == "" {
 		return p.UniqueID
 	}

@@ -47,7 +47,7 @@
 //     and the character: x is written nb_x. No other name is written so.
 //   - A rendering over 64 characters becomes its first 47, "_" and the first 16
 //     hexadecimal digits of its SHA-256. Two subjects share such a name only if 64
-//     bits of SHA-256 collide. It cannot be parsed; [Shortened] recognises it. The
+//     bits of SHA-256 collide. It cannot be parsed. The
 //     one kind of rendering that would look like it without being too long (64
 //     characters ending in _ and 16 such digits) is shortened too, so a shortened
 //     name is never taken for a full one. The template {name} never shortens.

@@ -15,16 +15,16 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/lazyregexp"
 )
 
-// MaxFileSize is the largest metadata file that is read, in bytes. Real ones
+// maxFileSize is the largest metadata file that is read, in bytes. Real ones
 // have less than 2,000.
-const MaxFileSize = 64 << 10
+const maxFileSize = 64 << 10
 
 // ErrIncomplete is wrapped by the error for a metadata file that is empty or ends
 // in the middle of its JSON: somebody is still writing it, so ask again.
 var ErrIncomplete = errors.New("the file is not completely written")
 
 // ReadFile reads and parses the metadata file at path. It never blocks: path must
-// be a regular file, not a symbolic link, of at most MaxFileSize bytes. A missing
+// be a regular file, not a symbolic link, of at most 64 KiB. A missing
 // file is fs.ErrNotExist, one being written is ErrIncomplete.
 func ReadFile(path string) (Notebook, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
@@ -42,7 +42,7 @@ func ReadFile(path string) (Notebook, error) {
 	if !info.Mode().IsRegular() {
 		return Notebook{}, fmt.Errorf("%s: expected a regular file, found mode %s", path, info.Mode())
 	}
-	data, err := io.ReadAll(io.LimitReader(f, MaxFileSize+1))
+	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
 	if err != nil {
 		return Notebook{}, fmt.Errorf("reading the notebook's metadata: %w", err)
 	}
@@ -104,8 +104,8 @@ var (
 
 // document cuts the one JSON value out of data and tells unfinished from wrong.
 func document(file string, data []byte) (json.RawMessage, error) {
-	if len(data) > MaxFileSize {
-		return nil, fmt.Errorf("%s: expected at most %d bytes", file, MaxFileSize)
+	if len(data) > maxFileSize {
+		return nil, fmt.Errorf("%s: expected at most %d bytes", file, maxFileSize)
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	var doc json.RawMessage

@@ -201,7 +201,7 @@ func TestParseRefuses(t *testing.T) {
 		{"syntax", `{"ResourceArn": x}`, "expected a JSON object: invalid character"},
 		{"trailing data", `{} {}`, `expected nothing after the JSON object, found "{}"`},
 		{"too deep", strings.Repeat("[", 20000) + strings.Repeat("]", 20000), "exceeded max depth"},
-		{"huge", `{"x": "` + strings.Repeat("a", MaxFileSize) + `"}`, "expected at most 65536 bytes"},
+		{"huge", `{"x": "` + strings.Repeat("a", maxFileSize) + `"}`, "expected at most 65536 bytes"},
 		{"nothing", `{}`, "ResourceArn: expected arn:PARTITION:sagemaker:"},
 		{"lower-case key is another key", `{"resourcearn": "` + classicARN + `"}`, "ResourceArn: expected arn:"},
 		{"type of ARN", `{"ResourceArn": 7}`, `ResourceArn: expected a string, found "a number"`},

@@ -51,9 +51,9 @@ func CheckSourceIdentity(s string) error {
 	return nil
 }
 
-// Shortened reports whether sessionName has the form of a rendering that was too
+// shortened reports whether sessionName has the form of a rendering that was too
 // long, whose subject [Template.Parse] therefore cannot give.
-func Shortened(sessionName string) bool {
+func shortened(sessionName string) bool {
 	return len(sessionName) == maxSessionName && shortenedPattern.MatchString(sessionName)
 }
 
@@ -144,7 +144,7 @@ func (t Template) Format(s Subject) (string, error) {
 	switch {
 	case len(full) < minSessionName:
 		return escape + full, nil
-	case len(full) > maxSessionName || Shortened(full):
+	case len(full) > maxSessionName || shortened(full):
 		sum := sha256.Sum256([]byte(full))
 		return full[:keptPrefix] + "_" + hex.EncodeToString(sum[:])[:hashDigits], nil
 	}

@@ -164,7 +164,7 @@ func TestShortenedCannotBeWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if forged == name || !Shortened(forged) {
+	if forged == name || !shortened(forged) {
 		t.Errorf("victim %q, forger %q", name, forged)
 	}
 	near := Subject{Name: strings.Repeat("v", 47), Space: strings.Repeat("s", 39) + "t"}
@@ -217,7 +217,7 @@ func checkRoundTrip(t *testing.T, template Template, s Subject) {
 		t.Fatalf("%s of %+v: %v", template, s, err)
 	}
 	got, ok := template.Parse(text)
-	if Shortened(text) {
+	if shortened(text) {
 		if ok {
 			t.Fatalf("%s: Parse of the shortened %q gave %+v", template, text, got)
 		}

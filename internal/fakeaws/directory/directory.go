@@ -271,7 +271,7 @@ func (d *Directory) Lookup(keyID, token string, now time.Time) (*Session, *Role,
 func (d *Directory) Caller(s *Session, r *Role) iameval.Caller {
 	tags := s.Tags
 	if len(r.Tags) > 0 {
-		tags = MergeTags(r.Tags, s.Tags)
+		tags = mergeTags(r.Tags, s.Tags)
 	}
 	return iameval.Caller{
 		Principal: iameval.Principal{
@@ -285,8 +285,8 @@ func (d *Directory) Caller(s *Session, r *Role) iameval.Caller {
 	}
 }
 
-// MergeTags returns base overridden by over; keys do not distinguish case.
-func MergeTags(base, over map[string]string) map[string]string {
+// mergeTags returns base overridden by over; keys do not distinguish case.
+func mergeTags(base, over map[string]string) map[string]string {
 	merged := maps.Clone(base)
 	for k, v := range over {
 		maps.DeleteFunc(merged, func(old, _ string) bool { return strings.EqualFold(old, k) })

@@ -133,8 +133,8 @@ func (w World) Run(cases []Case) ([]Row, error) {
 	return rows, errors.Join(errs...)
 }
 
-// Attached are the policies with which sessions of the role are tried.
-func (r Role) Attached() []iameval.Policy {
+// attached are the policies with which sessions of the role are tried.
+func (r Role) attached() []iameval.Policy {
 	if r.Works {
 		return append(slices.Clone(r.Policies), administrator)
 	}
@@ -208,6 +208,6 @@ func (w World) caller(c Caller) (iameval.Caller, error) {
 			Account: parts[4], RoleARN: r.ARN, UniqueID: "AROA" + strings.ToUpper(name),
 			SessionARN: "arn:" + parts[1] + ":sts::" + parts[4] + ":assumed-role/" + name + "/" + c.Session,
 		},
-		Tags: r.Tags, SourceIdentity: c.SourceIdentity, TokenIssued: moment, Policies: r.Attached(),
+		Tags: r.Tags, SourceIdentity: c.SourceIdentity, TokenIssued: moment, Policies: r.attached(),
 	}, nil
 }

@@ -31,12 +31,12 @@ const (
 
 // The kinds of policy that STS can blame.
 const (
-	KindTrust    = "role trust policy"
+	kindTrust    = "role trust policy"
 	KindIdentity = "identity-based policy"
 )
 
 var policyKinds = []string{
-	KindTrust, KindIdentity, "service control policy", "resource control policy",
+	kindTrust, KindIdentity, "service control policy", "resource control policy",
 	"permissions boundary", "session policy", "VPC endpoint policy",
 }
 
@@ -128,7 +128,7 @@ func (d Denial) Remedy(target identity.RoleARN, wanted, sourceIdentity string) s
 			who += " or " + target.String()
 		}
 		return fmt.Sprintf("find the Deny for %s in %s that applies to %s and exempt this call from it; an Allow elsewhere cannot outweigh it", wanted, where, who)
-	case d.Policy == KindTrust:
+	case d.Policy == kindTrust:
 		return trust
 	case d.Policy == KindIdentity:
 		return permission

@@ -36,10 +36,10 @@ func TestParse(t *testing.T) {
 	}{
 		{user, Denial{Action: ActionAssumeRole}},
 		{user + " because no identity-based policy allows the sts:AssumeRole action", Denial{Action: ActionAssumeRole, Policy: KindIdentity}},
-		{user + " because no role trust policy allows the sts:AssumeRole action", Denial{Action: ActionAssumeRole, Policy: KindTrust}},
+		{user + " because no role trust policy allows the sts:AssumeRole action", Denial{Action: ActionAssumeRole, Policy: kindTrust}},
 		{user + " because no session policy allows the sts:AssumeRole action", Denial{Action: ActionAssumeRole, Policy: "session policy"}},
 		{user + " because no permissions boundary allows the sts:AssumeRole action", Denial{Action: ActionAssumeRole, Policy: "permissions boundary"}},
-		{user + " with an explicit deny in the role trust policy", Denial{Action: ActionAssumeRole, Explicit: true, Policy: KindTrust}},
+		{user + " with an explicit deny in the role trust policy", Denial{Action: ActionAssumeRole, Explicit: true, Policy: kindTrust}},
 		{user + " with an explicit deny in an identity-based policy", Denial{Action: ActionAssumeRole, Explicit: true, Policy: KindIdentity}},
 		{user + " with an explicit deny in a service control policy", Denial{Action: ActionAssumeRole, Explicit: true, Policy: "service control policy"}},
 		{user + " with an explicit deny in a resource control policy", Denial{Action: ActionAssumeRole, Explicit: true, Policy: "resource control policy"}},

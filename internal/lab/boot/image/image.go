@@ -17,8 +17,8 @@ import (
 	"strings"
 )
 
-// Cache is where archives are kept.
-const Cache = "/var/cache/nbidentityd-boot"
+// cache is where archives are kept.
+const cache = "/var/cache/nbidentityd-boot"
 
 const (
 	suite  = "bookworm"
@@ -42,7 +42,7 @@ var useless = []string{"usr/share/doc", "usr/share/man", "usr/share/locale", "va
 // Archive returns the path of the image, which it makes if there is none yet.
 func Archive(ctx context.Context) (path string, err error) {
 	key := sha256.Sum256([]byte(strings.Join(slices.Concat([]string{recipe, suite}, packages, useless), " ")))
-	path = filepath.Join(Cache, fmt.Sprintf("%s-%.6x.tar", suite, key))
+	path = filepath.Join(cache, fmt.Sprintf("%s-%.6x.tar", suite, key))
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return path, err
 	}
@@ -50,10 +50,10 @@ func Archive(ctx context.Context) (path string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(Cache, 0o755); err != nil {
+	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return "", err
 	}
-	dir, err := os.MkdirTemp(Cache, "making-")
+	dir, err := os.MkdirTemp(cache, "making-")
 	if err != nil {
 		return "", err
 	}

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// CgroupPrefix begins the names of the control groups of a lab's machines.
-func CgroupPrefix(lab string) string {
+// cgroupPrefix begins the names of the control groups of a lab's machines.
+func cgroupPrefix(lab string) string {
 	return "nbidentityd-" + strings.ReplaceAll(strings.Trim(lab, "/"), "/", "-") + "-"
 }
 
@@ -43,7 +43,7 @@ func RemoveCgroups(lab string) error {
 	}
 	var all []error
 	for _, dir := range ours {
-		names, err := filepath.Glob(filepath.Join(dir, CgroupPrefix(lab)+"*"))
+		names, err := filepath.Glob(filepath.Join(dir, cgroupPrefix(lab)+"*"))
 		all = append(all, err)
 		for _, name := range names {
 			var dirs []string

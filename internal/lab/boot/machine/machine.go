@@ -184,4 +184,4 @@ func (m *Machine) end(ctx context.Context, order func() error) error {
 	return nil
 }
 
-func (m *Machine) cgroupName() string { return CgroupPrefix(m.Lab.Dir) + m.Name }
+func (m *Machine) cgroupName() string { return cgroupPrefix(m.Lab.Dir) + m.Name }
