@@ -86,6 +86,24 @@ func hostOf(endpoint string) string {
 	return u.Hostname()
 }
 
+// stsHost is AWS's own for a region, whose domain depends on the partition.
+func stsHost(ctx context.Context, region string) string {
+	at, err := sts.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx, sts.EndpointParameters{Region: &region}.WithDefaults())
+	if err != nil {
+		return "sts." + region + ".amazonaws.com" // no region that the SDK takes for one
+	}
+	return at.URI.Host
+}
+
+// sageMakerHost is the same for SageMaker.
+func sageMakerHost(ctx context.Context, region string) string {
+	at, err := sagemaker.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx, sagemaker.EndpointParameters{Region: &region}.WithDefaults())
+	if err != nil {
+		return "api.sagemaker." + region + ".amazonaws.com"
+	}
+	return at.URI.Host
+}
+
 // baseError is the cause of everything that fails for want of credentials.
 type baseError struct{ err error }
 
@@ -193,7 +211,7 @@ func (e *examination) checkBase(_ context.Context, s *report.Sheet) error {
 }
 
 // checkSTS is about the way to STS, and the clock.
-func (e *examination) checkSTS(_ context.Context, s *report.Sheet) error {
+func (e *examination) checkSTS(ctx context.Context, s *report.Sheet) error {
 	if e.aside() {
 		return report.ErrNotApplicable
 	}
@@ -206,7 +224,7 @@ func (e *examination) checkSTS(_ context.Context, s *report.Sheet) error {
 		}
 		return nil
 	case errors.As(err, &cause):
-		e.awsFinding(s, "sts", "sts."+c.region+".amazonaws.com", c.region, e.Settings.Endpoints.STS, cause)
+		e.awsFinding(s, "sts", stsHost(ctx, c.region), c.region, e.Settings.Endpoints.STS, cause)
 		return nil
 	}
 	return err

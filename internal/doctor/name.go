@@ -90,7 +90,7 @@ func (e *examination) findFacts(ctx context.Context) (facts, error) {
 }
 
 // checkName is about what nbidentityd has to ask SageMaker.
-func (e *examination) checkName(_ context.Context, s *report.Sheet) error {
+func (e *examination) checkName(ctx context.Context, s *report.Sheet) error {
 	if e.aside() || e.Admin != nil && (e.Admin.onlyRole() || e.Admin.onlyDomain()) {
 		return report.ErrNotApplicable
 	}
@@ -101,7 +101,7 @@ func (e *examination) checkName(_ context.Context, s *report.Sheet) error {
 		e.noteName(f, s)
 		return nil
 	case errors.As(err, &cause):
-		e.explainName(s, cause)
+		e.explainName(ctx, s, cause)
 		return nil
 	}
 	return err
@@ -118,7 +118,7 @@ func (e *examination) noteName(f facts, s *report.Sheet) {
 	}
 }
 
-func (e *examination) explainName(s *report.Sheet, cause *awscause.Error) {
+func (e *examination) explainName(ctx context.Context, s *report.Sheet, cause *awscause.Error) {
 	nb, err := e.notebook()
 	if err != nil {
 		return
@@ -143,7 +143,7 @@ func (e *examination) explainName(s *report.Sheet, cause *awscause.Error) {
 		f.ID = "role_unknown"
 		f.Commands = []string{"printf '\\n[role]\\narn = \"arn:%s:iam::%s:role/%s\"\\n' " + nb.Partition + " " + nb.Account + " EXECUTION-ROLE >> " + e.SettingsPath}
 	default:
-		e.awsFinding(s, "sagemaker", "api.sagemaker."+nb.Region+".amazonaws.com", nb.Region, e.Settings.Endpoints.SageMaker, cause)
+		e.awsFinding(s, "sagemaker", sageMakerHost(ctx, nb.Region), nb.Region, e.Settings.Endpoints.SageMaker, cause)
 		return
 	}
 	s.Find(f)
