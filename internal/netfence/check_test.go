@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -379,6 +380,27 @@ func TestLiveOneCapability(t *testing.T) {
 			t.Errorf("%v: %s", err, out)
 		}
 	})
+}
+
+// Who asks how the fence stands must not wait for the tools, which may wait for
+// the lock of somebody else's.
+func TestStatusDoesNotWait(t *testing.T) {
+	f, err := New(Config{Plan: fullPlan()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	defer f.doneLocked()
+	answered := make(chan Status, 1)
+	go func() { answered <- f.Status() }()
+	select {
+	case s := <-answered:
+		if s.Intact() {
+			t.Errorf("before any look: %+v", s)
+		}
+	case <-time.After(time.Minute):
+		t.Error("it waits")
+	}
 }
 
 func TestApplyEndsWithItsContext(t *testing.T) {

@@ -52,7 +52,7 @@ func (f *Fence) Run(ctx context.Context) error {
 // repair puts the fence right and reports what was wrong with it.
 func (f *Fence) repair(ctx context.Context) ([]ruleset.Finding, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.doneLocked()
 	findings, err := f.applyLocked(ctx)
 	if err == nil && len(findings) > 0 {
 		f.status.Repairs++

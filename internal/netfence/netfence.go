@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -76,9 +77,11 @@ type Fence struct {
 	log        *zap.Logger
 	candidates []candidate
 
-	mu     sync.Mutex
+	mu     sync.Mutex // held while the kernel or the tools work
 	active *candidate
 	status Status
+
+	seen atomic.Pointer[Status] // status, as the last work has left it
 }
 
 // New changes nothing yet. Its errors are the faults of cfg, or say that no way
@@ -138,9 +141,16 @@ func candidates(p plan.Plan, forced Backend, kernel release, tools []backend) []
 // writes nothing and the counters go on.
 func (f *Fence) Apply(ctx context.Context) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.doneLocked()
 	_, err := f.applyLocked(ctx)
 	return err
+}
+
+// doneLocked lets others see the status, and work.
+func (f *Fence) doneLocked() {
+	s := f.status
+	f.seen.Store(&s)
+	f.mu.Unlock()
 }
 
 // applyLocked reports what it found before it wrote.
@@ -195,7 +205,7 @@ func (f *Fence) dropOthersLocked(ctx context.Context) {
 // finding and no error means that the fence stands.
 func (f *Fence) Check(ctx context.Context) ([]ruleset.Finding, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.doneLocked()
 	return f.checkLocked(ctx)
 }
 
@@ -264,11 +274,13 @@ func (f *Fence) noteLocked(c *candidate, findings []ruleset.Finding, err error) 
 	}
 }
 
-// Status returns what the last Apply or Check, also those of Run, found.
+// Status returns what the last Apply or Check, also those of Run, found. It does
+// not wait for one that is under way: the tools may wait long for others.
 func (f *Fence) Status() Status {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.status
+	if s := f.seen.Load(); s != nil {
+		return *s
+	}
+	return Status{}
 }
 
 // Remove takes away every rule, chain and table of ours, whichever backend and
@@ -276,7 +288,7 @@ func (f *Fence) Status() Status {
 // that were redirected stay with our listener until they end.
 func (f *Fence) Remove(ctx context.Context) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.doneLocked()
 	f.active, f.status.Backend = nil, ""
 	return Remove(ctx)
 }
