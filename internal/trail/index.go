@@ -35,6 +35,7 @@ type Index struct {
 	conflicts map[conflictID]*Conflict
 
 	openings map[string][]opening
+	startups map[string][]startup     // by name
 	jobs     map[string]*evidence.Job // by ARN
 	streams  map[string]*evidence.Job // by access key; nil where two jobs claim it
 	grants   map[string]grantAnswer   // by session name
@@ -82,11 +83,11 @@ type conflictID struct {
 func NewIndex(e *evidence.Evidence, cfg Config) *Index {
 	x := &Index{
 		template: cfg.Template, evidence: e,
-		byKey: make(map[string]int32, len(e.Issues)), byStart: make(map[start][]int32, len(e.Issues)),
+		byKey: make(map[string]int32, len(e.Issues)), byStart: make(map[start][]int32, 2*len(e.Issues)),
 		bases: make(map[string]*base), baseStart: make(map[start]*base),
 		names: make(map[string]string), known: make(map[string]bool), notebooks: make(map[string]bool), roles: make(map[string]bool), claims: make(map[string]bool),
 		copies:    make(map[string]bool),
-		conflicts: make(map[conflictID]*Conflict), openings: make(map[string][]opening),
+		conflicts: make(map[conflictID]*Conflict), openings: make(map[string][]opening), startups: make(map[string][]startup),
 		jobs: make(map[string]*evidence.Job), streams: make(map[string]*evidence.Job),
 		grants: make(map[string]grantAnswer), granted: make(map[string]grantAnswer),
 	}
@@ -104,6 +105,7 @@ func NewIndex(e *evidence.Evidence, cfg Config) *Index {
 	x.addJobs()
 	x.addGrants()
 	x.addOpenings()
+	x.addStartups()
 	return x
 }
 

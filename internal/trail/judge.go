@@ -267,8 +267,11 @@ func (x *Index) call(c *calls.Call, a Answer) Answer {
 	if a.Name == "" {
 		x.byJob(c.Caller, &a)
 	}
-	if a.Escape != NoEscape && x.daemons(c) {
+	switch {
+	case a.Escape != NoEscape && x.daemons(c):
 		a.Escape = NoEscape
+	case a.Escape == Bypass && a.Conflict == nil && x.starting(a.Name, c):
+		a.Escape = StartUp
 	}
 	if a.Name != "" && a.Kind == Notebook {
 		a.Opener, a.OpenedAt = x.opener(a.Name, c.Time)

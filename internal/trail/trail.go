@@ -141,6 +141,7 @@ type Escape string
 const (
 	NoEscape Escape = ""
 	Bypass   Escape = "bypass"   // made with base credentials that have claimed a name elsewhere
+	StartUp  Escape = "start_up" // the same, but while the instance started, before the daemon was there
 	Possible Escape = "possible" // made with base credentials that never did: a job, an app without nbidentityd, or a bypass
 )
 

@@ -312,6 +312,63 @@ func TestEscapesAreNotTheDaemonsCalls(t *testing.T) {
 	}
 }
 
+// TestStartUp tells what an instance's start-up script calls before the daemon is there
+// from a bypass. Only somebody's starting the instance makes the difference.
+func TestStartUp(t *testing.T) {
+	t.Parallel()
+	const began, created, ready = 1000, 1100, 1400
+	machine := func(key string, created int64) calls.Caller {
+		c := role("SageMaker", key, created)
+		c.Account = "111122223333"
+		return c
+	}
+	claim := func(at int64, from calls.Caller, name string) evidence.Issue {
+		i := issue(at, from, name, fmt.Sprint("KEY-", name, at), name)
+		i.Region = "us-east-1"
+		return i
+	}
+	start := evidence.Start{At: began, Name: "alice-nb", Account: "111122223333", Region: "us-east-1"}
+	alice := claim(ready, machine("B", created), "alice-nb")
+	elsewhere, abroad, bobs := start, start, start
+	elsewhere.Region, abroad.Account, bobs.Name = "eu-west-1", "444455556666", "bob-nb"
+	for name, test := range map[string]struct {
+		starts []evidence.Start
+		issues []evidence.Issue
+		at     int64
+		want   Escape
+	}{
+		"the script's":                           {[]evidence.Start{start}, []evidence.Issue{alice}, ready - 1, StartUp},
+		"as early as it may run":                 {[]evidence.Start{start}, []evidence.Issue{alice}, ready - scriptLimit, StartUp},
+		"before a script may run":                {[]evidence.Start{start}, []evidence.Issue{alice}, ready - scriptLimit - 1, Bypass},
+		"in the second of the claim":             {[]evidence.Start{start}, []evidence.Issue{alice}, ready, Bypass},
+		"later":                                  {[]evidence.Start{start}, []evidence.Issue{alice}, ready + 1, Bypass},
+		"nobody started it":                      {nil, []evidence.Issue{alice}, ready - 1, Bypass},
+		"started in another region":              {[]evidence.Start{elsewhere}, []evidence.Issue{alice}, ready - 1, Bypass},
+		"started in another account":             {[]evidence.Start{abroad}, []evidence.Issue{alice}, ready - 1, Bypass},
+		"another was started":                    {[]evidence.Start{bobs}, []evidence.Issue{alice}, ready - 1, Bypass},
+		"started twice":                          {[]evidence.Start{start, {At: began + 50, Name: "alice-nb", Account: "111122223333", Region: "us-east-1"}}, []evidence.Issue{alice}, ready - 1, StartUp},
+		"new credentials while it runs":          {[]evidence.Start{start}, []evidence.Issue{claim(ready-200, machine("B0", began+10), "alice-nb"), alice}, ready - 1, Bypass},
+		"credentials of before":                  {[]evidence.Start{start}, []evidence.Issue{claim(ready, machine("B", began-1), "alice-nb")}, ready - 1, Bypass},
+		"claimed long after":                     {[]evidence.Start{start}, []evidence.Issue{claim(began+startLimit+1, machine("B", created), "alice-nb")}, began + startLimit, Bypass},
+		"claimed as late as may be":              {[]evidence.Start{start}, []evidence.Issue{claim(began+startLimit, machine("B", created), "alice-nb")}, began + startLimit - 1, StartUp},
+		"first claimed by credentials of before": {[]evidence.Start{start}, []evidence.Issue{claim(ready, machine("B0", began-1), "alice-nb"), claim(ready+9, machine("B", created), "alice-nb")}, ready - 1, Bypass},
+		"first claimed by a forger":              {[]evidence.Start{start}, []evidence.Issue{claim(ready, machine("F", created), "alice-nb"), claim(ready+1, machine("F", created), "bob-nb"), claim(ready+9, machine("B", created), "alice-nb")}, ready - 1, Bypass},
+		"two names":                              {[]evidence.Start{start, bobs}, []evidence.Issue{alice, claim(ready+9, machine("B", created), "bob-nb")}, ready - 1, Bypass},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from := *test.issues[len(test.issues)-1].Caller
+			x := NewIndex(&evidence.Evidence{Issues: test.issues, Starts: test.starts}, Config{})
+			got := x.Who(&calls.Call{Service: "s3.amazonaws.com", Action: "GetObject", Time: test.at, Caller: &from})
+			if got.Escape != test.want || got.Name != "alice-nb" && got.Reason != Disputed {
+				t.Errorf("%+v, want escape %q", got, test.want)
+			}
+			if asked := x.Asker().Who(&calls.Call{Service: "s3.amazonaws.com", Action: "GetObject", Time: test.at, Caller: &from}); !cmp.Equal(asked, got) {
+				t.Errorf("an Asker says %+v", asked)
+			}
+		})
+	}
+}
+
 func TestLakeFormation(t *testing.T) {
 	t.Parallel()
 	alice, bob := by(role("alice-nb", "KA", 1), "alice-nb"), by(role("bob-nb", "KB", 1), "bob-nb")

@@ -26,24 +26,23 @@ type Call struct {
 	Resource string  // what was called upon, as well as the parameters tell
 	Account  string  // that received the record
 	ID       string  // of the event
-	SharedID string  // of an event that several accounts received
 	Caller   *Caller // shared with other calls; never nil
 }
 
 // strings lists the fields in the order in which they are kept.
 func (c *Call) strings() [fieldCount]*string {
-	return [...]*string{&c.Service, &c.Action, &c.Region, &c.Address, &c.Error, &c.Resource, &c.Account, &c.ID, &c.SharedID}
+	return [...]*string{&c.Service, &c.Action, &c.Region, &c.Address, &c.Error, &c.Resource, &c.Account, &c.ID}
 }
 
 const (
-	fieldCount    = 9
+	fieldCount    = 8
 	resourceField = 5 // in the order of Call.strings
 )
 
 // views returns the fields of a record in the order of Call.strings, without the
 // resource.
 func views(r *record.Record) [fieldCount][]byte {
-	return [...][]byte{r.EventSource, r.EventName, r.AWSRegion, r.SourceIPAddress, r.ErrorCode, nil, r.RecipientAccountID, r.EventID, r.SharedEventID}
+	return [...][]byte{r.EventSource, r.EventName, r.AWSRegion, r.SourceIPAddress, r.ErrorCode, nil, r.RecipientAccountID, r.EventID}
 }
 
 const maxResource = 300 // bytes

@@ -43,7 +43,7 @@ func TestFieldsOfACall(t *testing.T) {
 			}
 			want := Call{
 				Time: 1782938614, Service: test.service, Action: "Do", Region: "us-east-1", Address: "10.0.0.1", Error: "AccessDenied",
-				Resource: test.resource, Account: "111122223333", ID: "e", SharedID: "s", Caller: &caller,
+				Resource: test.resource, Account: "111122223333", ID: "e", Caller: &caller,
 			}
 			spool := NewSpool("")
 			writer := spool.Writer()

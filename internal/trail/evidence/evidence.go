@@ -1,6 +1,6 @@
 // Package evidence collects, from all records of a trail, the few that say something
-// about other calls: who was given which credentials, who opened a notebook, who
-// started a job, which query was granted which table.
+// about other calls: who was given which credentials, who opened or started a
+// notebook, who started a job, which query was granted which table.
 //
 // It guarantees that memory grows with those records alone (about 200 bytes for each
 // credential issued), not with the calls, and that the result does not depend on the
@@ -26,6 +26,7 @@ import (
 type Evidence struct {
 	Issues   []Issue
 	Openings []Opening
+	Starts   []Start
 	Jobs     []Job
 	Streams  []Stream
 	Queries  []Query
@@ -42,6 +43,7 @@ type Issue struct {
 	Unique  string // AROA...:session
 	Source  string // source identity that the new session carries
 	Address string // that the call came from
+	Region  string
 	Caller  *calls.Caller
 	ID      string // of the event
 }
@@ -52,6 +54,14 @@ type Opening struct {
 	Name   string // of the notebook instance or the user profile
 	Caller *calls.Caller
 	ID     string
+}
+
+// Start is somebody starting a notebook instance, which AWS refuses while it runs.
+type Start struct {
+	At              int64
+	Name            string
+	Account, Region string
+	ID              string
 }
 
 // Job is a SageMaker job or pipeline that somebody started.
@@ -111,6 +121,7 @@ func Merge(collectors ...*Collector) *Evidence {
 	for _, c := range collectors {
 		all.Issues = append(all.Issues, c.found.Issues...)
 		all.Openings = append(all.Openings, c.found.Openings...)
+		all.Starts = append(all.Starts, c.found.Starts...)
 		all.Jobs = append(all.Jobs, c.found.Jobs...)
 		all.Streams = append(all.Streams, c.found.Streams...)
 		all.Queries = append(all.Queries, c.found.Queries...)
@@ -123,6 +134,7 @@ func Merge(collectors ...*Collector) *Evidence {
 		return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.ID, b.ID), strings.Compare(a.Key, b.Key))
 	})
 	slices.SortFunc(all.Openings, func(a, b Opening) int { return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.ID, b.ID)) })
+	slices.SortFunc(all.Starts, func(a, b Start) int { return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.ID, b.ID)) })
 	slices.SortFunc(all.Jobs, func(a, b Job) int { return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.ID, b.ID)) })
 	slices.SortFunc(all.Streams, func(a, b Stream) int { return strings.Compare(a.ID, b.ID) })
 	slices.SortFunc(all.Queries, func(a, b Query) int { return cmp.Or(cmp.Compare(a.At, b.At), strings.Compare(a.ID, b.ID)) })
@@ -151,6 +163,10 @@ func (k *Collector) Add(r *record.Record) {
 			k.opening(r, "notebookInstanceName")
 		case "CreatePresignedDomainUrl":
 			k.opening(r, "userProfileName")
+		case "CreateNotebookInstance", "StartNotebookInstance":
+			if name := k.text(r.RequestParameters, "notebookInstanceName"); name != "" {
+				k.found.Starts = append(k.found.Starts, Start{At: r.Time, Name: name, Account: k.keep(r.RecipientAccountID), Region: k.keep(r.AWSRegion), ID: string(r.EventID)})
+			}
 		default:
 			if is, ok := jobs[string(r.EventName)]; ok {
 				k.job(r, is)
@@ -214,7 +230,7 @@ func (k *Collector) issue(r *record.Record) {
 	}
 	issue := Issue{
 		At: r.Time, Key: record.String(key), Role: k.text(role), Session: k.text(session), Unique: k.text(unique),
-		Source: cmp.Or(k.text(source), k.text(asked)), Address: k.keep(r.SourceIPAddress), Caller: k.callers.Of(r), ID: string(r.EventID),
+		Source: cmp.Or(k.text(source), k.text(asked)), Address: k.keep(r.SourceIPAddress), Region: k.keep(r.AWSRegion), Caller: k.callers.Of(r), ID: string(r.EventID),
 	}
 	if _, session, found := strings.Cut(issue.Unique, ":"); found && issue.Session == "" {
 		issue.Session = session

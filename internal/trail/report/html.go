@@ -134,7 +134,7 @@ func (d *Document) htmlSummary(p page) {
 		bad   bool
 	}{
 		{s.Calls, "calls", false}, {s.Named, "named", false}, {s.Escapes, "escapes", true},
-		{s.BaseCalls, "by unnamed base credentials", false}, {s.Disputed, "disputed", true}, {s.Conflicts, "conflicts", true},
+		{s.BaseCalls, "by unnamed base credentials", false}, {s.StartUps, "by start-up scripts", false}, {s.Disputed, "disputed", true}, {s.Conflicts, "conflicts", true},
 	} {
 		p.tag("<div class=\"tile%s\"><b>%s</b>%s</div>\n", when(t.bad && t.count > 0, " bad"), number(t.count), t.what)
 	}
@@ -272,7 +272,7 @@ func (d *Document) htmlCalls(p page) {
 		p.cell("", c.Action)
 		p.cell("", c.Resource)
 		p.cell("", c.Address)
-		p.element("<td"+class(when(c.Escape != "" || c.Conflict != "", "bad"))+">", c.Note(), "")
+		p.element("<td"+class(when(c.Escape == trail.Bypass || c.Escape == trail.Possible || c.Conflict != "", "bad"))+">", c.Note(), "")
 		if c.Opener != "" {
 			p.element(` <span class="dim">opened by `, c.Opener, "</span>")
 		}

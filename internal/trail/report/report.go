@@ -110,6 +110,8 @@ func (c *Call) Note() string {
 	switch c.Escape {
 	case trail.Bypass:
 		notes = append(notes, "BYPASS")
+	case trail.StartUp:
+		notes = append(notes, "at start-up, before the daemon")
 	case trail.Possible:
 		notes = append(notes, "base credentials")
 	}
@@ -229,6 +231,7 @@ type Summary struct {
 	Reasons      map[string]int `json:"reasons"`
 	Escapes      int            `json:"escapes"`
 	BaseCalls    int            `json:"base_credential_calls"` // by credentials that claimed no name
+	StartUps     int            `json:"start_up_calls"`        // by base credentials, before the daemon was there
 	Disputed     int            `json:"disputed"`
 	Conflicts    int            `json:"conflicts"`
 	Read         intake.Stats   `json:"read"`

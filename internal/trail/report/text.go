@@ -234,7 +234,11 @@ func (s *Summary) write(b *bufio.Writer) {
 	list(b, s.Rungs)
 	fmt.Fprintf(b, "; %s not", number(s.Calls-s.Named))
 	list(b, s.Reasons)
-	fmt.Fprintf(b, "\n%s escapes, %s calls by base credentials that claimed no name, %s conflicts\n", number(s.Escapes), number(s.BaseCalls), number(s.Conflicts))
+	fmt.Fprintf(b, "\n%s escapes, %s calls by base credentials that claimed no name, %s conflicts", number(s.Escapes), number(s.BaseCalls), number(s.Conflicts))
+	if s.StartUps > 0 {
+		fmt.Fprintf(b, "; %s calls of start-up scripts, before the daemon was there", number(s.StartUps))
+	}
+	fmt.Fprintln(b)
 	r := &s.Read
 	fmt.Fprintf(b, "read %s records in %s inputs", number(r.Records), number(r.Inputs))
 	if r.Records > 0 {

@@ -102,7 +102,7 @@ func TestAllShapesOccur(t *testing.T) {
 		shapes[e.Shape], rungs[e.Rung], reasons[e.Reason] = true, true, true
 	}
 	for _, shape := range []string{
-		"attributed", "session name only", "forwarded", "studio", "unmanaged", "bypass", "bypass, chained", "AssumeRole missing", "chain of three",
+		"attributed", "session name only", "forwarded", "studio", "unmanaged", "bypass", "bypass, chained", "bypass, before a claim", "start-up", "AssumeRole missing", "chain of three",
 		"chain with a step missing", "forged", "forged, disputed", "stolen name", "beside a forgery", "name taken further up", "impersonated by a user",
 		"Lake Formation", "Lake Formation, grant missing", "Lake Formation, session shared", "job", "in another account", "two at once", "issued before the trail",
 		"claim", "user", "service", "service session", "stranger",

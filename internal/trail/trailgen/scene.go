@@ -19,6 +19,9 @@ func (w *world) slot(slot, slots int) {
 		if slot%2 == 0 {
 			w.claim(n, at+20, turn)
 		}
+		if slot%rotation == 0 {
+			w.startUp(n, at, turn)
+		}
 		for range w.perSlot - 1 + w.random.IntN(3) {
 			w.work(at+30+int64(w.random.IntN(60)), n.current, n.address)
 		}
@@ -28,6 +31,27 @@ func (w *world) slot(slot, slots int) {
 	if slot == slots/2 {
 		w.together(begin)
 	}
+}
+
+// startUp makes a call with new base credentials before they claim a name: every other
+// time because the instance was started, and its script fetches a package.
+func (w *world) startUp(n *notebook, at int64, turn int) {
+	expect := n.base.direct
+	if turn%2 == 0 {
+		w.emit(event{
+			at: at, by: caller{kind: "IAMUser", user: "ops-admin", key: "AKIAOPSADMINEXAMPLE"}, service: "sagemaker", action: "StartNotebookInstance", address: "203.0.113.9",
+			request: fmt.Sprintf(`{"notebookInstanceName":%q}`, n.name), expect: named("user", "ops-admin", trail.RungPrincipal),
+		})
+		if expect.Shape == "bypass" && !n.forges(turn) && !n.gap {
+			expect.Shape = "start-up"
+		}
+	} else if expect.Shape == "bypass" {
+		expect.Shape = "bypass, before a claim"
+	}
+	w.emit(event{
+		at: at + 8, by: n.base.caller, service: "s3", action: "GetObject", address: n.address, expect: expect,
+		request: `{"bucketName":"packages","key":"nbidentityd-1.2.3-1.x86_64.rpm"}`,
+	})
 }
 
 // scenes makes a notebook do something of interest now and then.

@@ -76,6 +76,10 @@ func (s *Score) Add(c *calls.Call, want Expectation, got trail.Answer) {
 		s.Escapes++
 		s.Mistakes = append(s.Mistakes, fmt.Sprintf("%s %s: escape %q, shape %s; event %s", c.Service, c.Action, got.Escape, want.Shape, c.ID))
 	}
+	if startUp := want.Shape == "start-up"; startUp != (got.Escape == trail.StartUp) {
+		s.Escapes++
+		s.Mistakes = append(s.Mistakes, fmt.Sprintf("%s %s: escape %q, shape %s; event %s", c.Service, c.Action, got.Escape, want.Shape, c.ID))
+	}
 	if right || want.Name == "" && got.Name == "" && got.Reason == want.Reason {
 		return
 	}

@@ -72,6 +72,7 @@ func (p *part) merge(o *part) {
 	s.Named += t.Named
 	s.Escapes += t.Escapes
 	s.BaseCalls += t.BaseCalls
+	s.StartUps += t.StartUps
 	s.Disputed += t.Disputed
 	s.Copies += t.Copies
 	for rung, n := range t.Rungs {

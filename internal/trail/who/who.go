@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -70,8 +69,6 @@ func Run(ctx context.Context, args []string, cfg Config) int {
 		}
 		return Done
 	}
-	// Most of what is allocated is short-lived, and memory is promised to be little.
-	defer debug.SetGCPercent(debug.SetGCPercent(50))
 	found, err := run(ctx, o, cfg)
 	if err != nil {
 		fmt.Fprintf(cfg.Stderr, "who: %v\n", err)
@@ -335,6 +332,8 @@ func (p *part) take(c *calls.Call) {
 	switch a.Escape {
 	case trail.Bypass:
 		s.Escapes++
+	case trail.StartUp:
+		s.StartUps++
 	case trail.Possible:
 		s.BaseCalls++
 	}

@@ -115,6 +115,8 @@ WITH raw AS (
     CASE WHEN action = 'CreatePresignedNotebookInstanceUrl' AND error_code = '' THEN coalesce(json_extract_scalar(request, '$.notebookInstanceName'), '')
       WHEN action = 'CreatePresignedDomainUrl' AND error_code = '' THEN coalesce(json_extract_scalar(request, '$.userProfileName'), '')
       ELSE '' END AS opened,
+    CASE WHEN service = 'sagemaker.amazonaws.com' AND action IN ('CreateNotebookInstance', 'StartNotebookInstance') AND error_code = ''
+      THEN coalesce(json_extract_scalar(request, '$.notebookInstanceName'), '') ELSE '' END AS instance_started,
     CASE WHEN service <> 'sagemaker.amazonaws.com' OR error_code <> '' THEN ''
       WHEN action = 'CreateTrainingJob' THEN coalesce(json_extract_scalar(response, '$.trainingJobArn'), '')
       WHEN action = 'CreateProcessingJob' THEN coalesce(json_extract_scalar(response, '$.processingJobArn'), '')
@@ -147,7 +149,7 @@ WITH raw AS (
 SELECT
   id, unix, service, action, region, address, error_code, recipient,
   caller_type, principal, arn, caller_account, key_id, user_name, invoked_by, raw_source, created, issuer, person, scope,
-  role_session, by_service, session_name, issued_key, issued_unique, issued_role, issued_session, opened, job, grants, query_id, lake_session,
+  role_session, by_service, session_name, issued_key, issued_unique, issued_role, issued_session, opened, instance_started, job, grants, query_id, lake_session,
   -- Lake Formation's own source identity, V2.account.AROA..., names the querying role.
   CASE WHEN regexp_like(raw_source, '^V2\.\d{12}\.ARO[A-Z0-9]+$') THEN ''
     WHEN regexp_like(raw_source, '^nb_[A-Za-z0-9]$') THEN substr(raw_source, 4) ELSE raw_source END AS source,
@@ -602,6 +604,22 @@ WITH jobs AS (
     CASE WHEN started THEN '' ELSE escapes END AS escapes,
     CASE WHEN started THEN false ELSE conflict END AS conflict
   FROM worked
+), claims AS (
+  SELECT * FROM who_steps WHERE base AND key_id <> '' AND invoked_by = '' AND claimed <> ''
+), firsts AS (
+  -- A notebook instance has base credentials before it has nbidentityd: from somebody's
+  -- starting it to the first claim of its name.
+  SELECT b.instance_started AS name, b.unix AS began, b.recipient, b.region, min(c.unix) AS ready
+  FROM who_calls b JOIN claims c ON c.claimed = b.instance_started AND c.unix >= b.unix
+  WHERE b.instance_started <> ''
+  GROUP BY b.instance_started, b.unix, b.recipient, b.region
+), startups AS (
+  SELECT f.name, max(f.began) AS began, f.ready
+  FROM firsts f
+  JOIN claims c ON c.claimed = f.name AND c.unix = f.ready AND c.caller_account = f.recipient AND c.region = f.region AND c.created >= f.began
+  JOIN who_bases b ON b.key_id = c.key_id AND NOT b.disputed
+  WHERE f.ready - f.began <= 1200
+  GROUP BY f.name, f.ready
 )
 SELECT c.id, c.unix, from_unixtime(c.unix) AS time, c.service, c.action, c.region, c.address, c.error_code, c.recipient, c.arn,
   f.name, CASE WHEN f.name = '' THEN '' ELSE f.kind END AS kind, f.rung, CASE WHEN f.name = '' THEN '' ELSE f.confidence END AS confidence, f.reason,
@@ -609,11 +627,13 @@ SELECT c.id, c.unix, from_unixtime(c.unix) AS time, c.service, c.action, c.regio
   CASE WHEN c.service = 'sts.amazonaws.com' AND c.action = 'AssumeRole' AND (c.error_code <> '' OR k.id IS NOT NULL) THEN ''
     WHEN c.service = 'sts.amazonaws.com' AND c.action = 'GetCallerIdentity' THEN ''
     WHEN c.service = 'sagemaker.amazonaws.com' AND c.action IN ('DescribeNotebookInstance', 'DescribeSpace', 'DescribeUserProfile', 'DescribeDomain') THEN ''
+    WHEN f.escapes = 'bypass' AND NOT f.conflict AND u.name IS NOT NULL THEN 'start_up'
     ELSE f.escapes END AS escapes,
   f.conflict
 FROM final f
 JOIN who_calls c ON c.id = f.id
-LEFT JOIN (SELECT id FROM who_steps WHERE base AND key_id <> '' AND invoked_by = '' AND claimed <> '') k ON k.id = f.id;
+LEFT JOIN claims k ON k.id = f.id
+LEFT JOIN startups u ON u.name = f.name AND c.unix >= u.began AND c.unix >= u.ready - 300 AND c.unix < u.ready AND c.created >= u.began;
 
 -- 16. How many calls are known by which evidence, or why they are not.
 SELECT rung, reason, count(*) AS calls FROM who_answers GROUP BY rung, reason ORDER BY calls DESC, rung, reason;
