@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -36,9 +37,10 @@ func ask1(t *testing.T, args ...string) outcome {
 	return outcome{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode(), time.Since(begin)}
 }
 
-// The deadline is 3.5 s; the rest is for a busy machine that starts and ends
-// a process under the race detector.
-const atMost = 6 * time.Second
+// The deadline is 3.5 s, which TestLimit checks; the rest is for a busy machine
+// that starts and ends a process under the race detector. What must come at once
+// is told by how often the daemon was asked, or in this process.
+const atMost = 30 * time.Second
 
 func TestLimit(t *testing.T) {
 	if limit > int64(3500*time.Millisecond) {
@@ -47,7 +49,7 @@ func TestLimit(t *testing.T) {
 }
 
 // failed wants a failure as the SDKs need it.
-func (o outcome) failed(t *testing.T, code string, atLeast, atMost time.Duration) {
+func (o outcome) failed(t *testing.T, code string, atLeast time.Duration) {
 	t.Helper()
 	if o.code != 1 || o.stdout != "" {
 		t.Errorf("exit %d, stdout %q", o.code, o.stdout)
@@ -76,9 +78,11 @@ func (o outcome) succeeded(t *testing.T) {
 	}
 }
 
-// daemon answers each connection, in order, by do(its number, connection).
-func daemon(t *testing.T, do func(n int, c net.Conn)) (path string) {
+// daemon answers each connection, in order, by do(its number, connection), and
+// counts them.
+func daemon(t *testing.T, do func(n int, c net.Conn)) (path string, asked *atomic.Int32) {
 	t.Helper()
+	asked = new(atomic.Int32)
 	path = filepath.Join(shortDir(t), "s")
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -92,12 +96,13 @@ func daemon(t *testing.T, do func(n int, c net.Conn)) (path string) {
 			if err != nil {
 				return
 			}
+			asked.Add(1)
 			do(n, c)
 			c.Close()
 		}
 	}()
 	t.Cleanup(func() { l.Close(); <-done })
-	return path
+	return path, asked
 }
 
 // say reads a request and answers text.
@@ -126,17 +131,17 @@ func refusal(code, message string) string {
 }
 
 func TestBadDaemon(t *testing.T) {
-	const full, atOnce = 3 * time.Second, 2 * time.Second
+	const full, atOnce = 3 * time.Second, 0
 	tests := []struct {
-		name          string
-		do            func(int, net.Conn)
-		code          string
-		least, atMost time.Duration
+		name  string
+		do    func(int, net.Conn)
+		code  string
+		least time.Duration
 	}{
-		{"says nothing", func(_ int, c net.Conn) { untilGone(c) }, "timeout", full, atMost},
-		{"half an answer, then nothing", func(_ int, c net.Conn) { io.WriteString(c, ok(want)[:150]); untilGone(c) }, "timeout", full, atMost},
-		{"half an answer, then the end", func(_ int, c net.Conn) { readRequest(c); io.WriteString(c, ok(want)[:150]) }, "no_answer", full, atMost},
-		{"hangs up", func(_ int, c net.Conn) {}, "no_answer", full, atMost},
+		{"says nothing", func(_ int, c net.Conn) { untilGone(c) }, "timeout", full},
+		{"half an answer, then nothing", func(_ int, c net.Conn) { io.WriteString(c, ok(want)[:150]); untilGone(c) }, "timeout", full},
+		{"half an answer, then the end", func(_ int, c net.Conn) { readRequest(c); io.WriteString(c, ok(want)[:150]) }, "no_answer", full},
+		{"hangs up", func(_ int, c net.Conn) {}, "no_answer", full},
 		{"dribbles", func(_ int, c net.Conn) {
 			for {
 				if _, err := io.WriteString(c, "H"); err != nil {
@@ -144,31 +149,35 @@ func TestBadDaemon(t *testing.T) {
 				}
 				time.Sleep(10 * time.Millisecond)
 			}
-		}, "timeout", full, atMost},
+		}, "timeout", full},
 		{"is endless", func(_ int, c net.Conn) {
 			for {
 				if _, err := io.WriteString(c, strings.Repeat("x", 4096)); err != nil {
 					return
 				}
 			}
-		}, "bad_answer", 0, atOnce},
-		{"garbage", say("\x00\xff\x1b[2J\r\n\r\n"), "bad_answer", 0, atOnce},
-		{"too large", say(ok(strings.Repeat("x", maxCredentials+1))), "bad_answer", 0, atOnce},
-		{"not a credential", say(ok("{}\n")), "bad_answer", 0, atOnce},
-		{"trailing newline missing", say(ok(strings.TrimSuffix(want, "\n"))), "bad_answer", 0, atOnce},
-		{"two credentials", say(ok(want + want)), "bad_answer", 0, atOnce},
-		{"refusal without a reason", say("HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n"), "bad_answer", 0, atOnce},
-		{"redirect", say("HTTP/1.1 307 X\r\nLocation: http://192.0.2.1/\r\nContent-Length: 0\r\n\r\n"), "bad_answer", 0, atOnce},
-		{"refusal", say(refusal("throttled", "STS asks us to slow down")), "throttled", 0, atOnce},
-		{"hostile refusal", say(refusal("x\x1b[2J", "\x1b]0;t\x07"+strings.Repeat("é", 2000))), "bad_answer", 0, atOnce},
-		{"long refusal", say(refusal("failed", strings.Repeat("\x1bm", 1000))), "failed", 0, atOnce},
-		{"never ready", say(refusal("not_ready", "wait")), "not_ready", full, atMost},
-		{"always busy", say(refusal("busy", "too many")), "busy", full, atMost},
+		}, "bad_answer", atOnce},
+		{"garbage", say("\x00\xff\x1b[2J\r\n\r\n"), "bad_answer", atOnce},
+		{"too large", say(ok(strings.Repeat("x", maxCredentials+1))), "bad_answer", atOnce},
+		{"not a credential", say(ok("{}\n")), "bad_answer", atOnce},
+		{"trailing newline missing", say(ok(strings.TrimSuffix(want, "\n"))), "bad_answer", atOnce},
+		{"two credentials", say(ok(want + want)), "bad_answer", atOnce},
+		{"refusal without a reason", say("HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n"), "bad_answer", atOnce},
+		{"redirect", say("HTTP/1.1 307 X\r\nLocation: http://192.0.2.1/\r\nContent-Length: 0\r\n\r\n"), "bad_answer", atOnce},
+		{"refusal", say(refusal("throttled", "STS asks us to slow down")), "throttled", atOnce},
+		{"hostile refusal", say(refusal("x\x1b[2J", "\x1b]0;t\x07"+strings.Repeat("é", 2000))), "bad_answer", atOnce},
+		{"long refusal", say(refusal("failed", strings.Repeat("\x1bm", 1000))), "failed", atOnce},
+		{"never ready", say(refusal("not_ready", "wait")), "not_ready", full},
+		{"always busy", say(refusal("busy", "too many")), "busy", full},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			ask1(t, "--socket", daemon(t, tt.do), "credentials").failed(t, tt.code, tt.least, tt.atMost)
+			path, asked := daemon(t, tt.do)
+			ask1(t, "--socket", path, "credentials").failed(t, tt.code, tt.least)
+			if n := asked.Load(); n != 1 && tt.least == atOnce {
+				t.Errorf("asked %d times", n)
+			}
 		})
 	}
 }
@@ -176,7 +185,7 @@ func TestBadDaemon(t *testing.T) {
 func TestPatience(t *testing.T) {
 	t.Run("daemon that was dropping connections", func(t *testing.T) {
 		t.Parallel()
-		path := daemon(t, func(n int, c net.Conn) {
+		path, _ := daemon(t, func(n int, c net.Conn) {
 			switch n {
 			case 0:
 			case 1:
@@ -192,7 +201,7 @@ func TestPatience(t *testing.T) {
 		ask1(t, "--socket", path, "credentials").succeeded(t)
 	})
 	later := func(t *testing.T, path string) {
-		timer := time.AfterFunc(time.Second, func() {
+		timer := time.AfterFunc(300*time.Millisecond, func() {
 			stop, err := serve(path, newSource())
 			if err != nil {
 				t.Error(err)
@@ -216,17 +225,26 @@ func TestPatience(t *testing.T) {
 	t.Run("socket that never comes", func(t *testing.T) {
 		t.Parallel()
 		path := filepath.Join(shortDir(t), "s")
-		ask1(t, "--socket", path, "credentials").failed(t, "no_daemon", 3*time.Second, atMost)
+		ask1(t, "--socket", path, "credentials").failed(t, "no_daemon", 3*time.Second)
 	})
 	t.Run("dead socket, status", func(t *testing.T) {
 		t.Parallel()
 		path := filepath.Join(shortDir(t), "s")
 		deadSocket(t, path)
-		ask1(t, "--socket", path, "status").failed(t, "no_daemon", 500*time.Millisecond, 2*time.Second)
+		ask1(t, "--socket", path, "status").failed(t, "no_daemon", 500*time.Millisecond)
+		begin := time.Now()
+		if _, err := status(path, false); err == nil || time.Since(begin) > 3*time.Second {
+			t.Errorf("asked for no more than a second: %v in %v", err, time.Since(begin))
+		}
 	})
 	t.Run("no directory", func(t *testing.T) {
 		t.Parallel()
-		ask1(t, "--socket", filepath.Join(shortDir(t), "none", "s"), "credentials").failed(t, "no_daemon", 0, time.Second)
+		path := filepath.Join(shortDir(t), "none", "s")
+		ask1(t, "--socket", path, "credentials").failed(t, "no_daemon", 0)
+		begin := time.Now()
+		if err := credentials(path); err == nil || time.Since(begin) > 3*time.Second {
+			t.Errorf("asked again: %v in %v", err, time.Since(begin))
+		}
 	})
 }
 
@@ -258,7 +276,7 @@ func TestFullBacklog(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	ask1(t, "--socket", path, "credentials").failed(t, "timeout", 3*time.Second, atMost)
+	ask1(t, "--socket", path, "credentials").failed(t, "timeout", 3*time.Second)
 
 	timer := time.AfterFunc(500*time.Millisecond, func() {
 		for range 2 { // the silent one, then the caller
@@ -309,7 +327,7 @@ func TestStoppedDaemon(t *testing.T) {
 	if err := process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	ask1(t, "--socket", path, "credentials").failed(t, "timeout", 3*time.Second, atMost)
+	ask1(t, "--socket", path, "credentials").failed(t, "timeout", 3*time.Second)
 	if err := process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
@@ -317,7 +335,7 @@ func TestStoppedDaemon(t *testing.T) {
 	if err := process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	ask1(t, "--socket", path, "status").failed(t, "no_daemon", 500*time.Millisecond, 2*time.Second)
+	ask1(t, "--socket", path, "status").failed(t, "no_daemon", 500*time.Millisecond)
 }
 
 // Another user's process in a directory that is not its own is not believed,
@@ -333,8 +351,8 @@ func TestSquatter(t *testing.T) {
 	}
 	path := filepath.Join(dir, "s")
 	_, out := child(t, 1500, "testraw", path)
-	ask1(t, "--socket", path, "credentials").failed(t, "untrusted_daemon", 0, 2*time.Second)
-	ask1(t, "--socket", path, "status").failed(t, "untrusted_daemon", 0, 2*time.Second)
+	ask1(t, "--socket", path, "credentials").failed(t, "untrusted_daemon", 0)
+	ask1(t, "--socket", path, "status").failed(t, "untrusted_daemon", 0)
 	if line, _ := out.ReadString('\n'); line != "got 0\n" {
 		t.Errorf("the squatter %s", line)
 	}

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -134,7 +133,7 @@ func play(t *testing.T, dir string) {
 					}
 				case "kill":
 					check(t, unix.Kill(daemon.PID(), unix.SIGKILL))
-					time.Sleep(50 * time.Millisecond)
+					<-daemon.Done()
 				}
 				said := program("uninstall")
 				if diff := cmp.Diff(before, look()); diff != "" {
