@@ -3,33 +3,32 @@ package credserver
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/nbidentityd/nbidentityd/internal/credserver/authtoken"
 )
 
 // FuzzWire sends bytes of an allowed caller to each face as it is served, by
 // net/http behind the gate; @TOKEN in them stands for what the face asks for.
 // Whatever they are, the answers are HTTP and end, nothing panics, and no
-// credential leaves but for a GET that shows the token.
+// credential leaves but for a GET that shows the token. Time is simulated:
+// net/http waits half a second before it closes a connection on many a bad
+// request.
 func FuzzWire(f *testing.F) {
-	cfg := Config{Credentials: &provider{value: good()}}
-	unix, imds, container := start(f, cfg), startIMDS(f, cfg, IMDSConfig{}), startContainer(f, cfg)
-	faces := []struct {
-		network, addr, token string
-		logs                 *observer.ObservedLogs
-	}{
-		{"unix", unix.path, "", unix.logs},
-		{"tcp", imds.addr, imds.imdsToken(f, "21600"), imds.logs},
-		{"tcp", container.addr, container.token(f, uint32(os.Geteuid())), container.logs},
-	}
 	const host = " HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 	for i, seed := range []string{
 		"GET /v1/credentials HTTP/1.1\r\nHost: x\r\nAccept: */*\r\nConnection: close\r\n\r\n",
@@ -42,55 +41,121 @@ func FuzzWire(f *testing.F) {
 	} {
 		f.Add(uint8(i), []byte(seed))
 	}
+	uid := uint32(os.Geteuid())
+	tokens, dir := authtoken.New(uid), f.TempDir()
+	if err := tokens.Write(dir); err != nil {
+		f.Fatal(err)
+	}
+	authorization := (&onTCP{dir: dir}).token(f, uid)
 	f.Fuzz(func(t *testing.T, which uint8, text []byte) {
-		face := faces[int(which)%len(faces)]
-		text = bytes.ReplaceAll(text, []byte("@TOKEN"), []byte(face.token))
-		answers := converse(t, face.network, face.addr, text)
-		if bytes.Contains(answers, []byte(testSecret)) && (!bytes.Contains(text, []byte("GET")) || !bytes.Contains(text, []byte(face.token))) {
-			t.Errorf("%s: a credential for %q", face.addr, text)
-		}
-		for r := bufio.NewReader(bytes.NewReader(answers)); ; {
-			if _, err := r.Peek(1); err == io.EOF {
-				break
+		synctest.Test(t, func(t *testing.T) {
+			core, logs := observer.New(zapcore.WarnLevel)
+			s := New(Config{Credentials: &provider{value: good()}, Log: zap.New(core)})
+			var answers []byte
+			var token string
+			switch which % 3 {
+			case 0:
+				f := s.newUnixFace()
+				answers = converse(t, f.face, f, text)
+			case 1:
+				f := s.newIMDSFace(IMDSConfig{})
+				token = f.tokens.Issue(caller{uid: uid}.bearer(), time.Hour)
+				text = bytes.ReplaceAll(text, []byte("@TOKEN"), []byte(token))
+				answers = converse(t, f.face, f, text)
+			case 2:
+				f := s.newContainerFace(tokens)
+				token = authorization
+				text = bytes.ReplaceAll(text, []byte("@TOKEN"), []byte(token))
+				answers = converse(t, f.face, f, text)
 			}
-			resp, err := http.ReadResponse(r, nil)
-			if err == nil {
-				_, err = io.Copy(io.Discard, resp.Body)
+			if bytes.Contains(answers, []byte(testSecret)) && (!bytes.Contains(text, []byte("GET")) || !bytes.Contains(text, []byte(token))) {
+				t.Errorf("a credential for %q", text)
 			}
-			if head := bytes.Contains(text, []byte("HEAD")); head && errors.Is(err, io.ErrUnexpectedEOF) {
-				break // such an answer has the length of what it leaves out
+			checkHTTP(t, text, answers)
+			for _, line := range logs.All() {
+				if strings.Contains(line.Message, "complained") {
+					t.Errorf("to %q: %v", text, line.ContextMap())
+				}
 			}
-			if err != nil {
-				t.Fatalf("to %q: %q: %v", text, answers, err)
-			}
-		}
-		for _, line := range face.logs.TakeAll() {
-			if strings.Contains(line.Message, "complained") {
-				t.Errorf("to %q: %v", text, line.ContextMap())
-			}
-		}
+		})
 	})
 }
 
-// converse sends text and its end, and returns all that comes back.
-func converse(t *testing.T, network, addr string, text []byte) []byte {
+// checkHTTP wants answers to be whole ones, and nothing after them.
+func checkHTTP(t *testing.T, text, answers []byte) {
 	t.Helper()
-	c, err := net.Dial(network, addr)
-	if err != nil {
-		t.Fatal(err)
+	for r := bufio.NewReader(bytes.NewReader(answers)); ; {
+		if _, err := r.Peek(1); err == io.EOF {
+			return
+		}
+		resp, err := http.ReadResponse(r, nil)
+		if err == nil {
+			_, err = io.Copy(io.Discard, resp.Body)
+		}
+		if head := bytes.Contains(text, []byte("HEAD")); head && errors.Is(err, io.ErrUnexpectedEOF) {
+			return // such an answer has the length of what it leaves out
+		}
+		if err != nil {
+			t.Fatalf("to %q: %q: %v", text, answers, err)
+		}
 	}
-	defer c.Close()
-	if tcp, ok := c.(*net.TCPConn); ok {
-		tcp.SetLinger(0) // else the ports run out
-	}
-	c.SetDeadline(time.Now().Add(10 * time.Second))
-	go func() {
-		c.Write(text) // the face may have had enough before the end
-		c.(interface{ CloseWrite() error }).CloseWrite()
-	}()
-	answers, err := io.ReadAll(c)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("no end of the answers to %q: %q", text, answers)
-	}
-	return answers
 }
+
+// converse serves f to a caller who says text and no more, and returns all that
+// comes back.
+func converse(t *testing.T, f *face, h http.Handler, text []byte) []byte {
+	t.Helper()
+	c := &scripted{in: bytes.NewReader(text), closed: make(chan struct{})}
+	l := &lone{conns: make(chan net.Conn, 1), closed: make(chan struct{})}
+	l.conns <- c
+	g := f.gate(l, false, func(net.Conn) (caller, error) { return caller{uid: uint32(os.Geteuid())}, nil })
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- f.serve(ctx, g, h) }()
+	select {
+	case <-c.closed:
+	case <-time.After(time.Minute):
+		t.Errorf("no end of the answers to %q", text)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("serving %q: %v", text, err)
+	}
+	return c.out.Bytes()
+}
+
+// scripted is a connection whose other end has said all that it will say.
+type scripted struct {
+	in     *bytes.Reader
+	out    bytes.Buffer
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *scripted) Read(b []byte) (int, error)     { return c.in.Read(b) }
+func (c *scripted) Write(b []byte) (int, error)    { return c.out.Write(b) }
+func (c *scripted) Close() error                   { c.once.Do(func() { close(c.closed) }); return nil }
+func (*scripted) LocalAddr() net.Addr              { return &net.UnixAddr{} }
+func (*scripted) RemoteAddr() net.Addr             { return &net.UnixAddr{} }
+func (*scripted) SetDeadline(time.Time) error      { return nil }
+func (*scripted) SetReadDeadline(time.Time) error  { return nil }
+func (*scripted) SetWriteDeadline(time.Time) error { return nil }
+
+// lone is a listener to whom nobody comes but the first.
+type lone struct {
+	conns  chan net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *lone) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *lone) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *lone) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
