@@ -39,7 +39,7 @@ func (l *lab) container(flavour string) *namespace {
 	l.dockerRules(flavour)
 	for _, url := range []string{imds4, imds6} {
 		for i := 0; !strings.HasPrefix(c.get(0, url), "real"); i++ {
-			if i > 20 {
+			if i > 100 {
 				l.t.Fatalf("the container does not reach %s without a fence: %s", url, c.get(0, url))
 			}
 			time.Sleep(100 * time.Millisecond)

@@ -55,10 +55,9 @@ func TestLiveRefuse(t *testing.T) {
 		wantPrefix(t, "the daemon", l.get(daemonUID, imds4), "real")
 		for _, uid := range []uint32{0, notebookUID} {
 			for _, url := range []string{imds4, imds6} {
-				start := time.Now()
-				got := l.get(uid, url)
-				if !strings.Contains(got, "connection refused") && !strings.Contains(got, "connection reset") || time.Since(start) > time.Second {
-					t.Errorf("uid %d, %s: got %q after %v, want a refusal at once", uid, url, got, time.Since(start))
+				got := l.get(uid, url) // else it says that time ran out
+				if !strings.Contains(got, "connection refused") && !strings.Contains(got, "connection reset") {
+					t.Errorf("uid %d, %s: got %q, want a refusal", uid, url, got)
 				}
 			}
 		}
@@ -84,10 +83,9 @@ func TestLiveOlderConnectionsAreCut(t *testing.T) {
 				wantPrefix(t, "daemon before", daemon.ask(), "real")
 				f := l.fence(flavour, plan.Config{RedirectPort: port})
 				l.apply(f)
-				start := time.Now()
 				// The client notices the reset and may connect again.
-				if got := user.ask(); strings.HasPrefix(got, "real") || time.Since(start) > time.Second {
-					t.Errorf("port %d, %s: after the fence the old connection brought %q in %v", port, url, got, time.Since(start))
+				if got := user.ask(); strings.HasPrefix(got, "real") || strings.Contains(got, "Timeout") {
+					t.Errorf("port %d, %s: after the fence the old connection brought %q", port, url, got)
 				}
 				wantPrefix(t, "user later", user.ask(), map[uint16]string{facePort: "face", 0: "error"}[port])
 				wantPrefix(t, "daemon after", daemon.ask(), "real")
@@ -164,11 +162,16 @@ func TestLiveAllowedConnectionsEndCleanly(t *testing.T) {
 			for _, addr := range []string{"169.254.169.254:80", "[fd00:ec2::254]:80"} {
 				wantPrefix(t, "allowed", l.ask(daemonUID, "many", addr), "done")
 			}
-			time.Sleep(50 * time.Millisecond)
+			half := func() string {
+				return l.imds.run("ss", "-Htan", "state", "last-ack", "state", "fin-wait-1", "state", "closing")
+			}
+			for i := 0; i < 50 && half() != ""; i++ {
+				time.Sleep(20 * time.Millisecond)
+			}
 			if c := l.counters(f); c != (ruleset.Counters{}) {
 				t.Errorf("timestamps %s: an allowed user's connections were counted: %+v", timestamps, c)
 			}
-			if left := l.imds.run("ss", "-Htan", "state", "last-ack", "state", "fin-wait-1", "state", "closing"); left != "" {
+			if left := half(); left != "" {
 				t.Errorf("timestamps %s: half a connection is left:\n%s", timestamps, left)
 			}
 		}

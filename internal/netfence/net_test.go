@@ -230,7 +230,7 @@ func newLab(t *testing.T, tools ...string) *lab {
 	}
 	for _, url := range []string{imds4, imds6} { // until the link is up
 		for i := 0; !strings.HasPrefix(l.get(notebookUID, url), "real"); i++ {
-			if i > 20 {
+			if i > 100 {
 				t.Fatalf("%s is out of reach without a fence: %s", url, l.get(notebookUID, url))
 			}
 			time.Sleep(100 * time.Millisecond)
