@@ -6,6 +6,8 @@ STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BUILD        = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 PROGRAMS     = nbidentityd nbidentity fakeaws
 FUZZTIME    ?= 10s
+FUZZ        ?= .
+JOBS        ?= 1
 SOAK        ?= 1m
 RUNS        ?= 1000
 IDLE        ?= 2m
@@ -99,11 +101,10 @@ athena: ## the queries of nbidentityd who --athena in DuckDB and Trino's parser 
 doctor: ## what doctor finds in set-ups that were broken for real, and whether its remedies mend them
 	@out=$$($(GO) test -count=1 -v -run '^TestSetUps$$' ./internal/doctor) || { echo "$$out"; exit 1; }; echo "$$out" | grep '^doctor:'
 
-fuzz: ## every fuzz target for FUZZTIME
-	@$(GO) list ./... | while read -r p; do \
-	  for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
-	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
-	  done; done
+fuzz: ## every fuzz target for FUZZTIME, JOBS at a time; FUZZ=REGEXP of "./package Target" chooses. A finding stays under testdata/fuzz, all else in Go's cache
+	@git grep -o '^func Fuzz[A-Za-z0-9]*' -- '*_test.go' | sed 's|^\(.*\)/[^/]*:func \(.*\)|./\1 \2|' | grep -E '$(FUZZ)' \
+	  | xargs -P $(JOBS) -n 2 sh -c 'out=$$($(GO) test -run "^$$" -fuzz "^$$2$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10s -parallel 1 $$1 2>&1); code=$$?; \
+	    echo "$$1 $$2: $$(echo "$$out" | sed -n "s/.*execs: \([0-9]*\).*/\1 tries/p" | tail -n 1)"; [ $$code = 0 ] || { echo "$$out"; exit 255; }' fuzz
 
 clean: ## remove what the targets above made
 	rm -rf bin dist

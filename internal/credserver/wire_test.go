@@ -25,21 +25,25 @@ import (
 // FuzzWire sends bytes of an allowed caller to each face as it is served, by
 // net/http behind the gate; @TOKEN in them stands for what the face asks for.
 // Whatever they are, the answers are HTTP and end, nothing panics, and no
-// credential leaves but for a GET that shows the token. Time is simulated:
+// credential leaves but for a GET that shows the token. No key of a profile has
+// more than a line. Time is simulated:
 // net/http waits half a second before it closes a connection on many a bad
 // request.
 func FuzzWire(f *testing.F) {
 	const host = " HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-	for i, seed := range []string{
+	for _, seed := range []string{
 		"GET /v1/credentials HTTP/1.1\r\nHost: x\r\nAccept: */*\r\nConnection: close\r\n\r\n",
 		"PUT " + tokenPath + host + ttlHeader + ": 60\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET " + rolesPath + "/nbidentityd" + host + tokenHeader + ": @TOKEN\r\n\r\n",
 		"GET " + ContainerPath + host + "Authorization: @TOKEN\r\n\r\nGET / HTTP/1.0\r\n\r\n",
 		"GET /v1/status HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
 		"GET http://169.254.169.254" + rolesPath + "/nbidentityd" + host + tokenHeader + ": @TOKEN\r\nOrigin: x\r\nExpect: 100-continue\r\n\r\n",
 		"GET /%76%31/container-credentials" + host + "Authorization: @TOKEN\r\nAuthorization: x\r\nX-Long: " + strings.Repeat("x", 5000) + "\r\n\r\n",
+		"POST /v1/profiles/work HTTP/1.1\r\nHost: x\r\nContent-Length: 44\r\n\r\nregion=eu-west-1\nsource_profile=default\nx==\n1", "DELETE /v1/profiles/a%0Ab HTTP/1.1\r\nHost: x\r\n\r\n",
 		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "OPTIONS *" + host + "\r\n", "CONNECT 127.0.0.1:80" + host + "\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01",
 	} {
-		f.Add(uint8(i), []byte(seed))
+		for face := range uint8(3) {
+			f.Add(face, []byte(seed))
+		}
 	}
 	uid := uint32(os.Geteuid())
 	tokens, dir := authtoken.New(uid), f.TempDir()
@@ -50,7 +54,7 @@ func FuzzWire(f *testing.F) {
 	f.Fuzz(func(t *testing.T, which uint8, text []byte) {
 		synctest.Test(t, func(t *testing.T) {
 			core, logs := observer.New(zapcore.WarnLevel)
-			s := New(Config{Credentials: &provider{value: good()}, Log: zap.New(core)})
+			s := New(Config{Credentials: &provider{value: good()}, Profiles: anyProfile{t}, Log: zap.New(core)})
 			var answers []byte
 			var token string
 			switch which % 3 {
@@ -80,6 +84,20 @@ func FuzzWire(f *testing.F) {
 		})
 	})
 }
+
+// anyProfile takes every profile that gets to it.
+type anyProfile struct{ t *testing.T }
+
+func (p anyProfile) Add(uid uint32, _ string, keys []ProfileKey) error {
+	for _, k := range keys {
+		if uid != uint32(os.Geteuid()) || strings.ContainsAny(k.Name, "=\n") || strings.Contains(k.Value, "\n") {
+			p.t.Errorf("uid %d adds %q", uid, keys)
+		}
+	}
+	return nil
+}
+
+func (p anyProfile) Remove(uint32, string) error { return nil }
 
 // checkHTTP wants answers to be whole ones, and nothing after them.
 func checkHTTP(t *testing.T, text, answers []byte) {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -107,4 +108,20 @@ func TestPrintable(t *testing.T) {
 	if got := printable("/a\xff\x00b"); got != "/a??b" {
 		t.Errorf("printable = %q", got)
 	}
+}
+
+// A program's path is its user's choice, and goes into lines of a log.
+func FuzzPrintable(f *testing.F) {
+	f.Add("/usr/bin/python3.12 (deleted)")
+	f.Add("/x\x1b]0;y\n\u202e\ufffd")
+	f.Add(strings.Repeat("é", maxExe/2-1) + "\xff/…")
+	f.Fuzz(func(t *testing.T, path string) {
+		got := printable(path)
+		if len(got) > maxExe || !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }) {
+			t.Errorf("%q became %q", path, got)
+		}
+		if (got == "") != (path == "") || printable(got) != got {
+			t.Errorf("%q became %q, then %q", path, got, printable(got))
+		}
+	})
 }
