@@ -2,7 +2,9 @@ package lifecycle_test
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -270,11 +272,10 @@ func (m *machine) withPackage(acc account, note string) {
 	m.env["NBIDENTITY_PACKAGE"] = "s3://packages/nbidentityd.tar.gz"
 }
 
-// credentials asks as an SDK does.
+// credentials asks as an SDK does, by the word that people type.
 func (m *machine) credentials() answer {
 	m.t.Helper()
-	return m.start("#!/bin/sh\n" + m.path("run/bin/nbidentity") + " --socket " + m.path("run/nbidentityd.sock") +
-		" credentials >" + m.path("home/answer") + " && echo nbidentityd: served\n")
+	return m.start("#!/bin/sh\n" + m.path("run/nbidentity") + " credentials >" + m.path("home/answer") + " && echo nbidentityd: served\n")
 }
 
 func TestStudio(t *testing.T) {
@@ -328,6 +329,10 @@ func TestStudio(t *testing.T) {
 				t.Fatal(err)
 			}
 			m.until("the end of supervisor and daemon", func() bool { return m.pid("supervise.sh") == 0 && m.pid("bin/nbidentityd\x00run") == 0 })
+			m.start("#!/bin/sh\n"+m.path("run/uninstall")+" | sed 's/^/nbidentityd: /'\n").want(t, 0, "config: removed")
+			if _, err := os.Stat(m.path("home/.aws")); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("~/.aws is still there: %v", err)
+			}
 		})
 	}
 }

@@ -22,7 +22,7 @@ const errFound = exitCode(3)
 // runDoctor examines this notebook or, with -notebook, -domain or -role, the AWS
 // side of one from elsewhere.
 func runDoctor(ctx context.Context, p program, args []string) error {
-	cfg := doctor.Config{Version: version, Getenv: p.getenv, Proc: "/proc", SettingsPath: settings.DefaultPath}
+	cfg := doctor.Config{Version: version, Program: found(), Getenv: p.getenv, Proc: "/proc", SettingsPath: settings.DefaultPath}
 	var admin doctor.Admin
 	var asJSON bool
 	var ignore []string
@@ -79,6 +79,19 @@ func runDoctor(ctx context.Context, p program, args []string) error {
 		return exitCode(1)
 	}
 	return nil
+}
+
+// found is this program as a shell finds it: in Studio it is in no directory of
+// the PATH.
+func found() string {
+	if _, err := exec.LookPath("nbidentityd"); err == nil {
+		return ""
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	return path
 }
 
 // systemctl is the program that asks systemd, "" where systemd does not run.

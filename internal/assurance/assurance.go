@@ -136,7 +136,7 @@ func (f Facts) baseBoundary() []Reason {
 	}
 	switch f.BaseReached {
 	case Yes:
-		against = append(against, Reason{"A process under the user's uid reached the base credentials: " + f.BaseReason + ".", "Mend the packet rules; see the log."})
+		against = append(against, Reason{"A process under the user's uid reached the base credentials: " + f.BaseReason + ".", "On a notebook instance, mend the packet rules; see the log. Studio's container endpoint cannot be fenced."})
 	case Unknown:
 		against = append(against, Reason{"Whether a process under the user's uid can reach the base credentials could not be tried: " + f.BaseReason + ".", "Run the daemon as root, so that it can try."})
 	}

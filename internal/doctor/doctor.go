@@ -29,6 +29,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,6 +68,7 @@ type Config struct {
 	SettingsProblem error
 
 	Version  string
+	Program  string // nbidentityd, as a shell here finds it; "" is by that name
 	Getenv   func(string) string
 	JobRoles []string // names or ARNs of roles that are passed to jobs
 
@@ -111,6 +113,7 @@ const settingsCheck = "settings"
 func Run(ctx context.Context, cfg Config) report.Report {
 	ctx, cancel := context.WithTimeout(ctx, Limit)
 	defer cancel()
+	cfg.Program = cmp.Or(cfg.Program, "nbidentityd")
 	e := &examination{Config: cfg}
 	e.remember(ctx)
 	checks := []report.Check{
@@ -143,10 +146,28 @@ func Run(ctx context.Context, cfg Config) report.Report {
 	r := report.Examine(ctx, checks)
 	r.Version = cfg.Version
 	r.Subject = e.subject(ctx)
-	if nb, err := e.notebook(); cfg.Admin == nil && len(r.Findings) > 0 && os.Geteuid() != 0 && err == nil && nb.Surface == identity.SurfaceNotebookInstance {
-		r.Notes = append(r.Notes, report.Note{ID: "needs_root", Text: "what these commands change takes root: where the notebook has no sudo, they are for its administrator"})
+	if cfg.Admin == nil {
+		r.Notes = append(r.Notes, e.whose(r.Findings)...)
 	}
 	return r
+}
+
+// whose says who can do what the remedies say.
+func (e *examination) whose(findings []report.Finding) []report.Note {
+	var iam, machine bool
+	for _, f := range findings {
+		commands := strings.Join(f.Commands, "\n")
+		here := !strings.Contains(commands, "aws iam") && !strings.Contains(commands, "-format cli")
+		iam, machine = iam || !here, machine || here
+	}
+	var notes []report.Note
+	if nb, err := e.notebook(); machine && os.Geteuid() != 0 && err == nil && nb.Surface == identity.SurfaceNotebookInstance {
+		notes = append(notes, report.Note{ID: "needs_root", Text: "what these commands change on the machine takes root: where the notebook has no sudo, they are for its administrator"})
+	}
+	if iam {
+		notes = append(notes, report.Note{ID: "needs_iam", Text: "the commands that change roles are for an administrator, on a machine with their credentials and nbidentityd"})
+	}
+	return notes
 }
 
 // remember makes each fact one that is found once.
@@ -230,13 +251,13 @@ func (e *examination) host() host.Config {
 	return host.Config{
 		Socket: e.Settings.Socket, Client: e.Settings.Client,
 		IMDSPort: e.Settings.Faces.IMDSPort, ContainerPort: e.Settings.Faces.ContainerPort,
-		Fenced: blueprint.Fenced(e.Settings), Version: e.Version, SettingsPath: e.SettingsPath, Systemctl: e.Systemctl,
+		Fenced: blueprint.Fenced(e.Settings), Version: e.Version, SettingsPath: e.SettingsPath, Program: e.Program, Systemctl: e.Systemctl,
 	}
 }
 
 // install is the command that writes the users' files.
 func (e *examination) install() string {
-	command := "nbidentityd install"
+	command := e.Program + " install"
 	if e.SettingsPath != settings.DefaultPath {
 		command += " -settings " + e.SettingsPath
 	}
@@ -247,7 +268,7 @@ func (e *examination) checkSettings(_ context.Context, s *report.Sheet) error {
 	if err := e.SettingsProblem; err != nil {
 		f := report.Finding{ID: "settings", Subject: e.SettingsPath, Saw: err.Error(),
 			Means:    "nbidentityd does not start, and what should be there cannot be known",
-			Commands: []string{"nbidentityd run -check -settings " + e.SettingsPath},
+			Commands: []string{e.Program + " run -check -settings " + e.SettingsPath},
 			Hint:     "correct in the file what was seen, until the command says that it is in order; then systemctl restart " + unit}
 		if errors.Is(err, fs.ErrNotExist) {
 			f.Commands = []string{"touch " + e.SettingsPath, "systemctl restart " + unit}

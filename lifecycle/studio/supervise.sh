@@ -6,7 +6,8 @@
 # after 1, 2, 4 … 60 seconds. It ends on SIGTERM, and when the daemon ends with
 # success: it has stepped aside, and DIR/aside says why. One supervisor at a time
 # holds DIR/lock, which names its process. DIR/nbidentityd.log keeps the last
-# megabyte or two.
+# megabyte or two. DIR/nbidentity, DIR/doctor and DIR/uninstall are for people:
+# no directory of their PATH is ours to write.
 set -u
 dir=$1
 log=$dir/nbidentityd.log
@@ -15,6 +16,11 @@ exec </dev/null >>"$log" 2>&1 9>>"$dir/lock"
 flock -n 9 || exit 0
 echo $$ >"$dir/lock"
 rm -f "$dir/aside"
+printf '#!/bin/sh\nexec %s/bin/nbidentity --socket %s/nbidentityd.sock "$@"\n' "$dir" "$dir" >"$dir/nbidentity"
+for word in doctor uninstall; do
+  printf '#!/bin/sh\nexec %s/bin/nbidentityd %s -settings %s/nbidentityd.toml "$@"\n' "$dir" "$word" "$dir" >"$dir/$word"
+done
+chmod 0755 "$dir/nbidentity" "$dir/doctor" "$dir/uninstall"
 
 say() { printf 'nbidentityd: supervisor: %s\n' "$*"; }
 

@@ -636,7 +636,7 @@ main() {
   fi
   code=$(cat "$result")
   rm -f "$result"
-  [ "$code" = 0 ] || [ "$NBIDENTITY_FAIL_CLOSED" = 1 ] || say "the notebook starts without it (NBIDENTITY_FAIL_CLOSED=1 would stop it)"
+  [ "$code" = 0 ] || [ "$NBIDENTITY_FAIL_CLOSED" = 1 ] || say "the notebook starts all the same (NBIDENTITY_FAIL_CLOSED=1 would stop it)"
   exit $((code * NBIDENTITY_FAIL_CLOSED))
 }
 # --- to here ---

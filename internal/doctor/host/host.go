@@ -32,6 +32,7 @@ type Config struct {
 	Fenced        bool // the settings want a fence
 	Version       string
 	SettingsPath  string
+	Program       string // nbidentityd, as a shell here finds it
 	Users         []User
 
 	// Systemctl asks systemd; "" where there is none.
@@ -110,8 +111,15 @@ func root(err error) error {
 // Daemon judges how asking for the status went.
 func (c Config) Daemon(r status.Report, err error, s *report.Sheet) {
 	start := "systemctl enable --now " + Unit + ".socket " + Unit + ".service"
+	why := "journalctl -u " + Unit + " -n 50"
 	if c.Systemctl == "" {
-		start = "setsid -f nbidentityd run -settings " + c.SettingsPath + " </dev/null >/dev/null 2>&1"
+		start, why = "setsid -f "+c.Program+" run -settings "+c.SettingsPath+" </dev/null >/dev/null 2>&1", "what it says when you run it in the foreground"
+		// As the lifecycle script of Studio leaves it, see supervise.sh there.
+		dir := filepath.Dir(c.SettingsPath)
+		supervisor := dir + "/bin/../share/nbidentityd/lifecycle/studio/supervise.sh"
+		if _, err := os.Stat(supervisor); err == nil {
+			start, why = "setsid -f sh "+supervisor+" "+dir, "tail "+dir+"/nbidentityd.log"
+		}
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -125,7 +133,7 @@ func (c Config) Daemon(r status.Report, err error, s *report.Sheet) {
 	case errors.Is(err, ErrDown):
 		s.Find(report.Finding{ID: "daemon_down", Subject: c.Socket, Saw: err.Error(),
 			Means: "SDKs that are told to ask nbidentityd fail; others take the base credentials, which have no name", Commands: []string{start},
-			Hint: "why it ended: journalctl -u nbidentityd -n 50, or without systemd what it says when you run it in the foreground"})
+			Hint: "why it ended: " + why})
 		return
 	case err != nil:
 		s.Find(report.Finding{ID: "daemon_hung", Subject: c.Socket, Saw: err.Error(), Means: "what listens there is not a healthy nbidentityd", Commands: []string{restart}})
