@@ -12,10 +12,8 @@
 # Then make it the domain's, in DefaultUserSettings and DefaultSpaceSettings
 # (aws sagemaker update-domain; send the app settings that are there along,
 # aws sagemaker describe-domain shows them):
-# JupyterLabAppSettings.BuiltInLifecycleConfigArn =
-# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-jupyterlab-67ff96128f75c59c5741d7ad;
-# CodeEditorAppSettings.BuiltInLifecycleConfigArn =
-# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-codeeditor-67ff96128f75c59c5741d7ad
+#   JupyterLabAppSettings.BuiltInLifecycleConfigArn = arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-jupyterlab-60f35f86eedf3d5d2ea4614a
+#   CodeEditorAppSettings.BuiltInLifecycleConfigArn = arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-codeeditor-60f35f86eedf3d5d2ea4614a
 #
 # This file does not do:
 #   aws sagemaker add-tags --region us-east-1 --resource-arn "$(aws sagemaker describe-user-profile --region us-east-1 --domain-id DOMAIN --user-profile-name alice --query UserProfileArn --output text)" --tags '[{"Key":"studiouserid","Value":"alice"}]'
@@ -839,13 +837,13 @@ SCRIPT
 }
 
 resource "aws_sagemaker_studio_lifecycle_config" "jupyterlab" {
-  studio_lifecycle_config_name     = "nbidentityd-jupyterlab-67ff96128f75c59c5741d7ad"
+  studio_lifecycle_config_name     = "nbidentityd-jupyterlab-60f35f86eedf3d5d2ea4614a"
   studio_lifecycle_config_app_type = "JupyterLab"
   studio_lifecycle_config_content  = base64encode(local.on_start)
 }
 
 resource "aws_sagemaker_studio_lifecycle_config" "codeeditor" {
-  studio_lifecycle_config_name     = "nbidentityd-codeeditor-67ff96128f75c59c5741d7ad"
+  studio_lifecycle_config_name     = "nbidentityd-codeeditor-60f35f86eedf3d5d2ea4614a"
   studio_lifecycle_config_app_type = "CodeEditor"
   studio_lifecycle_config_content  = base64encode(local.on_start)
 }

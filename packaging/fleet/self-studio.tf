@@ -12,16 +12,10 @@
 # Then make it the domain's, in DefaultUserSettings and DefaultSpaceSettings
 # (aws sagemaker update-domain; send the app settings that are there along,
 # aws sagemaker describe-domain shows them):
-# JupyterLabAppSettings.BuiltInLifecycleConfigArn =
-# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-jupyterlab-ec3ee810ee82be250ec937b6;
-# CodeEditorAppSettings.BuiltInLifecycleConfigArn =
-# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-codeeditor-ec3ee810ee82be250ec937b6;
-# JupyterServerAppSettings.LifecycleConfigArns and
-# .DefaultResourceSpec.LifecycleConfigArn =
-# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-jupyterserver-ec3ee810ee82be250ec937b6;
-# KernelGatewayAppSettings.LifecycleConfigArns and
-# .DefaultResourceSpec.LifecycleConfigArn =
-# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-kernelgateway-ec3ee810ee82be250ec937b6
+#   JupyterLabAppSettings.BuiltInLifecycleConfigArn = arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-jupyterlab-8a9fc260faa8b9db95e6d105
+#   CodeEditorAppSettings.BuiltInLifecycleConfigArn = arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-codeeditor-8a9fc260faa8b9db95e6d105
+#   JupyterServerAppSettings.LifecycleConfigArns and .DefaultResourceSpec.LifecycleConfigArn = arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-jupyterserver-8a9fc260faa8b9db95e6d105
+#   KernelGatewayAppSettings.LifecycleConfigArns and .DefaultResourceSpec.LifecycleConfigArn = arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-kernelgateway-8a9fc260faa8b9db95e6d105
 #
 # If the Studio domain sets source identities
 # (ExecutionRoleIdentityConfig=USER_PROFILE_NAME), its sessions cannot take a
@@ -452,25 +446,25 @@ SCRIPT
 }
 
 resource "aws_sagemaker_studio_lifecycle_config" "jupyterlab" {
-  studio_lifecycle_config_name     = "nbidentityd-jupyterlab-ec3ee810ee82be250ec937b6"
+  studio_lifecycle_config_name     = "nbidentityd-jupyterlab-8a9fc260faa8b9db95e6d105"
   studio_lifecycle_config_app_type = "JupyterLab"
   studio_lifecycle_config_content  = base64encode(local.on_start)
 }
 
 resource "aws_sagemaker_studio_lifecycle_config" "codeeditor" {
-  studio_lifecycle_config_name     = "nbidentityd-codeeditor-ec3ee810ee82be250ec937b6"
+  studio_lifecycle_config_name     = "nbidentityd-codeeditor-8a9fc260faa8b9db95e6d105"
   studio_lifecycle_config_app_type = "CodeEditor"
   studio_lifecycle_config_content  = base64encode(local.on_start)
 }
 
 resource "aws_sagemaker_studio_lifecycle_config" "jupyterserver" {
-  studio_lifecycle_config_name     = "nbidentityd-jupyterserver-ec3ee810ee82be250ec937b6"
+  studio_lifecycle_config_name     = "nbidentityd-jupyterserver-8a9fc260faa8b9db95e6d105"
   studio_lifecycle_config_app_type = "JupyterServer"
   studio_lifecycle_config_content  = base64encode(local.on_start)
 }
 
 resource "aws_sagemaker_studio_lifecycle_config" "kernelgateway" {
-  studio_lifecycle_config_name     = "nbidentityd-kernelgateway-ec3ee810ee82be250ec937b6"
+  studio_lifecycle_config_name     = "nbidentityd-kernelgateway-8a9fc260faa8b9db95e6d105"
   studio_lifecycle_config_app_type = "KernelGateway"
   studio_lifecycle_config_content  = base64encode(local.on_start)
 }

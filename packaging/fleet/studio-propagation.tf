@@ -12,10 +12,8 @@
 # Then make it the domain's, in DefaultUserSettings and DefaultSpaceSettings
 # (aws sagemaker update-domain; send the app settings that are there along,
 # aws sagemaker describe-domain shows them):
-# JupyterLabAppSettings.BuiltInLifecycleConfigArn =
-# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-jupyterlab-f9152f88c95b69066050993e;
-# CodeEditorAppSettings.BuiltInLifecycleConfigArn =
-# arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-codeeditor-f9152f88c95b69066050993e
+#   JupyterLabAppSettings.BuiltInLifecycleConfigArn = arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-jupyterlab-009e5758637c92af4d7a361c
+#   CodeEditorAppSettings.BuiltInLifecycleConfigArn = arn:aws:sagemaker:us-east-1:111122223333:studio-lifecycle-config/nbidentityd-codeeditor-009e5758637c92af4d7a361c
 #
 # This file does not do:
 #   aws sagemaker list-apps --region us-east-1 --domain-id-equals d-exampledomain --query 'Apps[?Status=='\''InService'\'' || Status=='\''Pending'\''].[UserProfileName || SpaceName, AppType, AppName, Status]' --output text
@@ -533,13 +531,13 @@ SCRIPT
 }
 
 resource "aws_sagemaker_studio_lifecycle_config" "jupyterlab" {
-  studio_lifecycle_config_name     = "nbidentityd-jupyterlab-f9152f88c95b69066050993e"
+  studio_lifecycle_config_name     = "nbidentityd-jupyterlab-009e5758637c92af4d7a361c"
   studio_lifecycle_config_app_type = "JupyterLab"
   studio_lifecycle_config_content  = base64encode(local.on_start)
 }
 
 resource "aws_sagemaker_studio_lifecycle_config" "codeeditor" {
-  studio_lifecycle_config_name     = "nbidentityd-codeeditor-f9152f88c95b69066050993e"
+  studio_lifecycle_config_name     = "nbidentityd-codeeditor-009e5758637c92af4d7a361c"
   studio_lifecycle_config_app_type = "CodeEditor"
   studio_lifecycle_config_content  = base64encode(local.on_start)
 }

@@ -71,7 +71,7 @@ func (f *Fleet) steps(s *iampolicy.Set, format Format) []string {
 			settings = append(settings, app+"AppSettings.LifecycleConfigArns and .DefaultResourceSpec.LifecycleConfigArn = "+arn)
 		}
 	}
-	return append(steps, "Then make it the domain's, in DefaultUserSettings and DefaultSpaceSettings (aws sagemaker update-domain; send the app settings that are there along, aws sagemaker describe-domain shows them): "+strings.Join(settings, "; "))
+	return append(steps, "Then make it the domain's, in DefaultUserSettings and DefaultSpaceSettings (aws sagemaker update-domain; send the app settings that are there along, aws sagemaker describe-domain shows them):\n"+strings.Join(settings, "\n"))
 }
 
 func orRegion(region string) string {
