@@ -3,7 +3,6 @@ package iameval
 import (
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestGlob(t *testing.T) {
@@ -40,24 +39,21 @@ func TestGlob(t *testing.T) {
 	}
 }
 
-// TestGlobCatastrophe would take for ever with naive backtracking.
+// TestGlobCatastrophe would take for ever with naive backtracking, of which the
+// limit of go test would tell.
 func TestGlobCatastrophe(t *testing.T) {
 	t.Parallel()
-	start := time.Now()
-	text := []rune(strings.Repeat("a", 20000))
+	text := []rune(strings.Repeat("a", 5000))
 	for _, pattern := range []string{
-		strings.Repeat("*", 2000) + "b",
-		strings.Repeat("*a", 2000) + "b",
-		strings.Repeat("a*", 2000) + "b",
-		strings.Repeat("?*", 2000) + "b",
-		"*" + strings.Repeat("a", 2000) + "b",
+		strings.Repeat("*", 500) + "b",
+		strings.Repeat("*a", 500) + "b",
+		strings.Repeat("a*", 500) + "b",
+		strings.Repeat("?*", 500) + "b",
+		"*" + strings.Repeat("a", 500) + "b",
 	} {
 		if parsePattern(pattern).match(text) {
 			t.Errorf("%.20s… matches", pattern)
 		}
-	}
-	if took := time.Since(start); took > 10*time.Second {
-		t.Errorf("took %v", took)
 	}
 }
 
