@@ -1,6 +1,7 @@
 // Command faults lets the platform under a notebook fail in the ways that
-// trials.go lists, each against a notebook of its own, and watches what the notebook's programs get: the
-// real daemon, the real client and the Go SDK's default chain against fakeaws.
+// trials.go lists, each against a notebook of its own, and watches what the
+// notebook's programs get: the real daemon, the real client and the Go SDK's
+// default chain against fakeaws.
 //
 // A trial has a crowd that asks for credentials all the time. What it is given
 // must never be expired, incomplete or of another name, and the trail must hold
@@ -14,6 +15,9 @@
 //
 // With -soak it lets faults come at random instead, under many clients, and
 // looks at what the daemon holds on to.
+//
+// It is longer than most, and so are the functions of trials.go, because they are
+// tables: a trial is an entry, told where it is listed.
 package main
 
 import (
