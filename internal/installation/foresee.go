@@ -21,10 +21,10 @@ func (w *work) foresee() {
 		return
 	}
 	cfg, err := blueprint.FenceConfig(w.Settings, uint32(os.Geteuid()), uint16(w.Settings.Faces.IMDSPort))
-	var fence plan.Plan
-	if err == nil {
-		fence, err = plan.New(cfg)
+	if err != nil {
+		w.steps = append(w.steps, Step{"packet rules", err.Error(), nil})
 	}
+	fence, err := plan.New(cfg)
 	if err != nil {
 		w.note("packet rules", "refused: "+err.Error())
 		return
