@@ -40,7 +40,7 @@ func start(t *testing.T, args ...string) (ready, func() int) {
 		return code
 	}
 	t.Cleanup(func() { stop() })
-	for range 500 {
+	for range 6000 {
 		var r ready
 		if data, err := os.ReadFile(file); err == nil {
 			if err := json.Unmarshal(data, &r); err != nil {
@@ -54,7 +54,7 @@ func start(t *testing.T, args ...string) (ready, func() int) {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	t.Fatal("fakeaws did not become ready in 5 s")
+	t.Fatal("fakeaws did not become ready in a minute")
 	return ready{}, nil
 }
 
@@ -142,7 +142,7 @@ func TestRefuseClosesThePort(t *testing.T) {
 	}
 	become := func(want bool) {
 		t.Helper()
-		for range 200 {
+		for range 6000 {
 			if reachable() == want {
 				return
 			}
@@ -185,7 +185,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"-ca-file", filepath.Join(file, "x")}, 1, "writing authority"},
 		{[]string{"-ready-file", filepath.Join(file, "x")}, 1, "writing ready file"},
 	} {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		var out, errs bytes.Buffer
 		code := run(ctx, tt.args, &out, &errs)
 		cancel()
