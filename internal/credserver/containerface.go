@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nbidentityd/nbidentityd/internal/credserver/authtoken"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/caller"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/gate"
 	"github.com/nbidentityd/nbidentityd/internal/credserver/sockowner"
 )
 
@@ -43,7 +45,7 @@ type containerFace struct {
 func (s *Server) ServeContainer(ctx context.Context, l net.Listener, tokens *authtoken.Tokens) error {
 	f := s.newContainerFace(tokens)
 	return f.serveTCP(ctx, l, netip.Prefix{}, func(port uint16) http.Handler {
-		f.hosts = hosts{port: port}
+		f.hosts = newHosts(port)
 		return f
 	})
 }
@@ -68,7 +70,7 @@ func (f *face) serveTCP(ctx context.Context, l net.Listener, containers netip.Pr
 	if err != nil {
 		return errors.Join(fmt.Errorf("serving on %s: %w", l.Addr(), err), l.Close())
 	}
-	g := f.gate(l, containers.IsValid(), func(nc net.Conn) (caller, error) { return tcpCaller(finder, nc, containers) })
+	g := f.gate(l, containers.IsValid(), func(nc net.Conn) (caller.Caller, error) { return caller.OnTCP(finder, nc, containers) })
 	return errors.Join(f.serve(ctx, g, handler(uint16(at.Port))), finder.Close())
 }
 
@@ -99,21 +101,21 @@ func (f containerFace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !ok:
 		f.refuse(w, r, http.StatusUnauthorized, errToken)
-	case owner != c.peer.uid && c.peer.uid != 0:
+	case owner != c.Caller.UID && c.Caller.UID != 0:
 		f.refuse(w, r, http.StatusForbidden, errForeignToken)
 	case r.URL.Path != ContainerPath:
 		f.refuse(w, r, http.StatusNotFound, errContainerPath)
 	default:
-		c.asked()
-		f.serveCredentials(w, r, c.peer)
+		c.Asked()
+		f.serveCredentials(w, r, c)
 	}
 }
 
-func (f containerFace) serveCredentials(w http.ResponseWriter, r *http.Request, who caller) {
-	c, err := f.vend(r.Context(), who)
+func (f containerFace) serveCredentials(w http.ResponseWriter, r *http.Request, c *gate.Conn) {
+	what, err := f.vend(r.Context(), c)
 	if err != nil {
 		f.refuse(w, r, http.StatusServiceUnavailable, err)
 		return
 	}
-	answer(w, http.StatusOK, "application/json", c.container)
+	hand(w, jsonType, what.Container)
 }

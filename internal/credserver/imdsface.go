@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nbidentityd/nbidentityd/internal/credserver/caller"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/gate"
 	"github.com/nbidentityd/nbidentityd/internal/credserver/imdstoken"
 	"github.com/nbidentityd/nbidentityd/internal/credserver/passthrough"
 )
@@ -60,7 +62,8 @@ var (
 type imdsFace struct {
 	*face
 	cfg    IMDSConfig
-	role   string // path of its document
+	role   string   // path of its document
+	mark   []string // see IMDSConfig.Mark; nil: none
 	hosts  hosts
 	tokens *imdstoken.Issuer
 	cache  *passthrough.Cache // nil: nothing passes
@@ -81,7 +84,7 @@ func (s *Server) ServeIMDS(ctx context.Context, l net.Listener, cfg IMDSConfig) 
 		fetching.Go(func() { f.cache.Run(running) })
 	}
 	return f.serveTCP(ctx, l, cfg.Containers, func(port uint16) http.Handler {
-		f.hosts.port = port
+		f.at(port)
 		return f
 	})
 }
@@ -94,7 +97,6 @@ func (s *Server) newIMDSFace(cfg IMDSConfig) *imdsFace {
 		cfg:    cfg,
 		role:   rolesPath + "/" + cfg.RoleName,
 		tokens: imdstoken.New(),
-		hosts:  hosts{plain: []netip.Addr{netip.MustParseAddr("169.254.169.254"), netip.MustParseAddr("fd00:ec2::254")}},
 		face: s.newFace(face{
 			name:      "imds",
 			patience:  80 * time.Millisecond, // SDKs give up after 250
@@ -102,15 +104,21 @@ func (s *Server) newIMDSFace(cfg IMDSConfig) *imdsFace {
 			idle:      tcpIdle,
 		}),
 	}
+	if cfg.Mark != "" {
+		f.mark = []string{cfg.Mark}
+	}
 	if cfg.Metadata != nil {
 		f.cache = passthrough.New(cfg.Metadata)
 	}
 	return f
 }
 
+// at says on which port f is called.
+func (f *imdsFace) at(port uint16) { f.hosts = newHosts(port, "169.254.169.254", "fd00:ec2::254") }
+
 func (f *imdsFace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if f.cfg.Mark != "" {
-		w.Header().Set(MarkHeader, f.cfg.Mark)
+	if f.mark != nil {
+		w.Header()[MarkHeader] = f.mark
 	}
 	c := f.admitted(w, r)
 	if c == nil {
@@ -133,18 +141,18 @@ func (f *imdsFace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.refuse(w, r, http.StatusBadRequest, errBody)
 		return
 	}
-	if !f.hasToken(r, c.peer) {
+	if !f.hasToken(r, c.Caller) {
 		f.refuse(w, r, http.StatusUnauthorized, errMetadataToken)
 		return
 	}
-	c.asked()
-	f.serveMetadata(w, r, c.peer)
+	c.Asked()
+	f.serveMetadata(w, r, c)
 }
 
 // serveToken answers PUT of tokenPath. There may be a body in chunks, of which
 // some clients make an empty one: as long as that may come, the connection has
 // not asked.
-func (f *imdsFace) serveToken(w http.ResponseWriter, r *http.Request, c *conn) {
+func (f *imdsFace) serveToken(w http.ResponseWriter, r *http.Request, c *gate.Conn) {
 	if r.Method != http.MethodPut {
 		w.Header().Set("Allow", http.MethodPut)
 		f.refuse(w, r, http.StatusMethodNotAllowed, errTokenMethod)
@@ -165,32 +173,32 @@ func (f *imdsFace) serveToken(w http.ResponseWriter, r *http.Request, c *conn) {
 		return
 	}
 	if r.ContentLength == 0 {
-		c.asked()
+		c.Asked()
 	}
 	w.Header().Set(ttlHeader, strconv.FormatUint(ttl, 10))
-	answer(w, http.StatusOK, "text/plain", []byte(f.tokens.Issue(c.peer.bearer(), time.Duration(ttl)*time.Second)))
+	answer(w, http.StatusOK, "text/plain", []byte(f.tokens.Issue(c.Caller.Bearer(), time.Duration(ttl)*time.Second)))
 }
 
 // hasToken reports whether r bears a good token, or needs none.
-func (f *imdsFace) hasToken(r *http.Request, who caller) bool {
+func (f *imdsFace) hasToken(r *http.Request, who caller.Caller) bool {
 	values := r.Header[tokenHeader]
 	if len(values) != 1 {
 		return len(values) == 0 && f.cfg.AllowV1
 	}
-	return f.tokens.Valid(values[0], who.bearer())
+	return f.tokens.Valid(values[0], who.Bearer())
 }
 
-func (f *imdsFace) serveMetadata(w http.ResponseWriter, r *http.Request, who caller) {
+func (f *imdsFace) serveMetadata(w http.ResponseWriter, r *http.Request, c *gate.Conn) {
 	switch path := r.URL.Path; {
 	case strings.TrimSuffix(path, "/") == rolesPath:
 		answer(w, http.StatusOK, "text/plain", []byte(f.cfg.RoleName))
 	case path == f.role:
-		c, err := f.vend(r.Context(), who)
+		what, err := f.vend(r.Context(), c)
 		if err != nil {
 			f.refuse(w, r, http.StatusServiceUnavailable, err)
 			return
 		}
-		answer(w, http.StatusOK, "text/plain", c.imds)
+		hand(w, plainType, what.IMDS)
 	case f.cache != nil && passthrough.Passes(path):
 		f.servePassed(w, r)
 	default:

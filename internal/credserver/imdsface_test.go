@@ -274,7 +274,7 @@ func TestIMDSWithHangingMetadata(t *testing.T) {
 func FuzzIMDS(f *testing.F) {
 	s := New(Config{Credentials: &provider{value: good()}, Log: zap.NewNop()})
 	face := s.newIMDSFace(IMDSConfig{})
-	face.hosts.port = 1338
+	face.at(1338)
 	f.Add("PUT", tokenPath, "169.254.169.254", ttlHeader, "60", "", "")
 	f.Add("GET", rolesPath+"/nbidentityd", "127.0.0.1:1338", tokenHeader, "x", "Origin", "http://evil.example")
 	f.Add("GET", rolesPath+"/", "[::1]:1338", tokenHeader, strings.Repeat("A", 56), "Sec-Fetch-Site", "none")

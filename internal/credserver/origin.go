@@ -27,13 +27,26 @@ func forwarded(r *http.Request) bool {
 // hosts are the names by which a face is called. A page whose own name was made
 // to resolve to this machine (DNS rebinding) sends that name.
 type hosts struct {
-	port  uint16       // of the listener
+	usual string       // what SDKs are told
+	port  string       // of the listener
 	plain []netip.Addr // of the metadata service, on port 80
+}
+
+func newHosts(port uint16, plain ...string) hosts {
+	h := hosts{port: strconv.Itoa(int(port))}
+	h.usual = "127.0.0.1:" + h.port
+	for _, a := range plain {
+		h.plain = append(h.plain, netip.MustParseAddr(a))
+	}
+	return h
 }
 
 // ours reports whether a request for this host is meant for the face: a
 // loopback name with the listener's port or none, or a plain address.
 func (h hosts) ours(host string) bool {
+	if host == h.usual {
+		return true
+	}
 	name, port := host, ""
 	if n, p, err := net.SplitHostPort(host); err == nil {
 		name, port = n, p
@@ -41,7 +54,7 @@ func (h hosts) ours(host string) bool {
 		name = strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")
 	}
 	if name == "localhost" {
-		return port == "" || port == strconv.Itoa(int(h.port))
+		return port == "" || port == h.port
 	}
 	addr, err := netip.ParseAddr(name)
 	if err != nil {
@@ -55,5 +68,5 @@ func (h hosts) ours(host string) bool {
 	if addr != netip.AddrFrom4([4]byte{127, 0, 0, 1}) && addr != netip.IPv6Loopback() {
 		return false
 	}
-	return port == "" || port == strconv.Itoa(int(h.port))
+	return port == "" || port == h.port
 }

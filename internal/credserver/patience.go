@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/nbidentityd/nbidentityd/internal/credserver/gate"
 )
 
 // patientContext ends some time after somebody first waits for it. A provider
@@ -22,8 +24,8 @@ func (p *patientContext) arm() context.Context {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.armed == nil {
-		if c := connOf(p.Context); c != nil {
-			c.endTurn()
+		if c := gate.ConnOf(p.Context); c != nil {
+			c.EndTurn()
 		}
 		p.armed, p.disarm = context.WithTimeout(p.Context, p.patience)
 	}

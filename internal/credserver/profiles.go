@@ -4,6 +4,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+
+	"github.com/nbidentityd/nbidentityd/internal/credserver/gate"
 )
 
 // Profiles changes the AWS configuration of the user who asks: of no other,
@@ -30,7 +32,7 @@ var (
 
 // serveProfile adds or removes a profile: POST with lines of key=value, or
 // DELETE. It asks the kernel whose configuration is meant, never the caller.
-func (f unixFace) serveProfile(w http.ResponseWriter, r *http.Request, c *conn, name string) {
+func (f unixFace) serveProfile(w http.ResponseWriter, r *http.Request, c *gate.Conn, name string) {
 	var keys []ProfileKey
 	switch {
 	case f.server.profiles == nil:
@@ -50,12 +52,12 @@ func (f unixFace) serveProfile(w http.ResponseWriter, r *http.Request, c *conn, 
 			return
 		}
 	}
-	c.asked()
+	c.Asked()
 	done, err := "added", error(nil)
 	if r.Method == http.MethodPost {
-		err = f.server.profiles.Add(c.peer.uid, name, keys)
+		err = f.server.profiles.Add(c.Caller.UID, name, keys)
 	} else {
-		done, err = "removed", f.server.profiles.Remove(c.peer.uid, name)
+		done, err = "removed", f.server.profiles.Remove(c.Caller.UID, name)
 	}
 	if err != nil {
 		f.refuse(w, r, http.StatusConflict, err)

@@ -3,11 +3,11 @@ package credserver
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 
 	"github.com/nbidentityd/nbidentityd/internal/awscause"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/document"
 )
 
 // coder is an error that names its cause for programs. Its Error text is
@@ -37,6 +37,14 @@ var (
 	errMethod    = &refusal{code: "bad_request", message: "the method must be GET"}
 	errNotFound  = &refusal{code: "not_found", message: "the paths are /v1/credentials, /v1/status, /v1/profiles/NAME and /metrics"}
 )
+
+// cause is what the caller was not told, if there is something.
+func cause(err error) error {
+	if r, ok := err.(*refusal); ok && r.cause != nil {
+		return r.cause
+	}
+	return err
+}
 
 const maxMessage = 400 // bytes of an error's message
 
@@ -91,15 +99,23 @@ func answer(w http.ResponseWriter, status int, contentType string, body []byte) 
 	h := w.Header() // keys in their canonical form need no Set
 	h["Content-Type"] = []string{contentType}
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	h["Cache-Control"] = []string{"no-store"}
+	h["Cache-Control"] = noStore
 	w.WriteHeader(status)
 	w.Write(body) // a caller that is gone is its own business
 }
 
-// busyAnswer is sent by the gate, which has read no request.
-var busyAnswer = func() string {
-	const body = `{"Code":"busy","Message":"too many requests at once","code":"busy","message":"too many requests at once"}` + "\n"
-	return fmt.Sprintf("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"+
-		"Cache-Control: no-store\r\nConnection: close\r\nNbidentity-Error: busy\r\nNbidentity-Message: too many requests at once\r\n\r\n%s",
-		len(body), body)
-}()
+// Values of headers that need no memory for each answer: net/http copies them.
+var (
+	noStore   = []string{"no-store"}
+	jsonType  = []string{"application/json"}
+	plainType = []string{"text/plain"}
+)
+
+// hand writes a credential.
+func hand(w http.ResponseWriter, contentType []string, form document.Form) {
+	h := w.Header()
+	h["Content-Type"] = contentType
+	h["Content-Length"] = form.Length
+	h["Cache-Control"] = noStore
+	w.Write(form.Body)
+}

@@ -61,7 +61,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -69,6 +68,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"go.uber.org/zap"
 
+	"github.com/nbidentityd/nbidentityd/internal/credserver/caller"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/gate"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/refusals"
 	"github.com/nbidentityd/nbidentityd/internal/status"
 )
 
@@ -117,13 +119,13 @@ type Server struct {
 	report      func() status.Report
 	profiles    Profiles
 	uids        []uint32 // allowed, without duplicates
-	queues      *queues
+	queues      *gate.Queues
 	maxConns    int
 	metrics     *metrics.Set
 	log         *zap.Logger
-	refusals    refusalLog
+	refusals    *refusals.Log
 
-	rendered atomic.Pointer[credential] // of the latest value of the provider
+	latest   atomic.Pointer[credential] // of the provider
 	vends    atomic.Uint64
 	failures atomic.Uint64
 }
@@ -152,13 +154,13 @@ func New(cfg Config) *Server {
 		s.log = zap.NewNop()
 	}
 	s.log = s.log.Named("credserver")
-	s.refusals.log = s.log
+	s.refusals = refusals.New(s.log)
 	for _, uid := range append([]uint32{uint32(os.Geteuid())}, cfg.AllowUIDs...) {
-		if uid != noUID && !s.allowed(uid) {
+		if uid != caller.NoUID && !s.allowed(uid) {
 			s.uids = append(s.uids, uid)
 		}
 	}
-	s.queues = newQueues(s.uids)
+	s.queues = gate.NewQueues(s.uids)
 	s.register(cfg.Version)
 	return s
 }
@@ -180,21 +182,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return errors.Join(fmt.Errorf("serving on %s: want a unix socket, got %q", l.Addr(), n), l.Close())
 	}
 	f := s.newUnixFace()
-	return f.serve(ctx, f.gate(l, false, unixCaller), f)
+	return f.serve(ctx, f.gate(l, false, caller.OnUnix), f)
 }
 
 func (s *Server) newUnixFace() unixFace {
 	return unixFace{s.newFace(face{name: "unix", patience: firstCredentialWait, leastLife: 15 * time.Minute})}
-}
-
-// logWriter carries net/http's own complaints to zap (a handler that panicked, a
-// listener out of file descriptors) at the rate of refusals: callers may be able
-// to repeat what provokes them.
-type logWriter struct{ refusals *refusalLog }
-
-func (w logWriter) Write(p []byte) (int, error) {
-	if w.refusals.admit(refusalKey{code: "http"}) {
-		w.refusals.log.Warn("http server complained", zap.String("detail", strings.TrimSpace(string(p))))
-	}
-	return len(p), nil
 }

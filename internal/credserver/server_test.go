@@ -28,6 +28,9 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/nbidentityd/nbidentityd/internal/credserver/document"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/gate"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/refusals"
 	"github.com/nbidentityd/nbidentityd/internal/status"
 )
 
@@ -207,7 +210,7 @@ func TestCredentialsRefused(t *testing.T) {
 		{"no expiry", change(func(c *aws.Credentials) { c.Expires = time.Time{} }), "failed", "without an expiry"},
 		{"expired", change(func(c *aws.Credentials) { c.Expires = time.Now().Add(-time.Second) }), "expired", "expired at"},
 		{"expires within the second", change(func(c *aws.Credentials) { c.Expires = time.Now().Truncate(time.Second).Add(time.Nanosecond) }), "expired", "expired at"},
-		{"too large", change(func(c *aws.Credentials) { c.SessionToken = strings.Repeat("x", maxBody) }), "failed", "8192"},
+		{"too large", change(func(c *aws.Credentials) { c.SessionToken = strings.Repeat("x", document.MaxBody) }), "failed", "8192"},
 		{"coded", &provider{err: fmt.Errorf("outer: %w", &codedError{"denied_assume_role", "STS said no\nto \x1b[31mé", "ask an administrator"})}, "denied_assume_role", "STS said no to [31m?; ask an administrator"},
 		{"coded, no remedy", &provider{err: &codedError{"throttled", "slow down", ""}}, "throttled", "slow down"},
 		{"bad code", &provider{err: &codedError{"a\r\nb: c", "m", ""}}, "failed", "log says why"},
@@ -378,7 +381,7 @@ func TestPanic(t *testing.T) {
 	if err := r.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if n := r.logs.FilterMessage("http server complained").Len(); n != linesPerKey {
+	if n := r.logs.FilterMessage("http server complained").Len(); n != refusals.LinesPerKey {
 		t.Errorf("%d lines", n)
 	}
 	if n := r.logs.FilterMessage("refusals not logged").Len(); n != 1 {
@@ -525,7 +528,7 @@ func TestForeignUIDRefused(t *testing.T) {
 		}
 	}
 	lines := r.logs.FilterMessage("request refused").All()
-	if len(lines) != linesPerKey || lines[0].ContextMap()["uid"] != uint32(1500) {
+	if len(lines) != refusals.LinesPerKey || lines[0].ContextMap()["uid"] != uint32(1500) {
 		t.Errorf("log: %v", lines)
 	}
 	if got := asUID(t, 1501, r.path, "/v1/credentials"); !strings.Contains(got, "HTTP/1.1 200 ") {
@@ -620,7 +623,7 @@ func TestSlowCallerIsCutOff(t *testing.T) {
 // When every place is taken by a caller that waits for the first credential,
 // the next is told so at once, and the waiting ones get theirs.
 func TestBusy(t *testing.T) {
-	first, asked := make(chan struct{}), make(chan struct{}, minShare)
+	first, asked := make(chan struct{}), make(chan struct{}, gate.MinShare)
 	p := providerFunc(func(ctx context.Context) (aws.Credentials, error) {
 		asked <- struct{}{}
 		select {
@@ -633,22 +636,22 @@ func TestBusy(t *testing.T) {
 	r := start(t, Config{Credentials: p, MaxConns: 1})
 	var wg sync.WaitGroup
 	var served atomic.Int32
-	for range minShare {
+	for range gate.MinShare {
 		wg.Go(func() {
 			if strings.Contains(raw(t, r.path, "GET /v1/credentials HTTP/1.1\r\nHost: x\r\n\r\n"), testSecret) {
 				served.Add(1)
 			}
 		})
 	}
-	for range minShare {
+	for range gate.MinShare {
 		<-asked
 	}
 	resp, body := request(t, r.path, "GET", "/v1/credentials")
 	checkRefusal(t, resp, body, 503, "busy", "too many")
 	close(first)
 	wg.Wait()
-	if served.Load() != minShare {
-		t.Errorf("%d of %d waiting callers served", served.Load(), minShare)
+	if served.Load() != gate.MinShare {
+		t.Errorf("%d of %d waiting callers served", served.Load(), gate.MinShare)
 	}
 }
 

@@ -20,6 +20,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/nbidentityd/nbidentityd/internal/credserver/authtoken"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/caller"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/refusals"
 )
 
 // onTCP is a server with one face on a loopback port.
@@ -143,9 +145,10 @@ func TestForwarded(t *testing.T) {
 
 func TestHosts(t *testing.T) {
 	s := New(Config{Credentials: &provider{}})
-	h := s.newIMDSFace(IMDSConfig{}).hosts
-	h.port = 1338
-	container := hosts{port: 1338}
+	imds := s.newIMDSFace(IMDSConfig{})
+	imds.at(1338)
+	h := imds.hosts
+	container := newHosts(1338)
 	for _, tt := range []struct {
 		host            string
 		imds, container bool
@@ -219,7 +222,7 @@ func TestServeWantsLoopback(t *testing.T) {
 
 // Nobody becomes allowed by the number that stands for nobody.
 func TestNobodyIsNotAllowed(t *testing.T) {
-	if s := New(Config{Credentials: &provider{}, AllowUIDs: []uint32{noUID}}); s.allowed(noUID) {
+	if s := New(Config{Credentials: &provider{}, AllowUIDs: []uint32{caller.NoUID}}); s.allowed(caller.NoUID) {
 		t.Error("allowed")
 	}
 }
@@ -388,7 +391,7 @@ func TestUnknownCaller(t *testing.T) {
 	s := New(Config{Credentials: &provider{value: good()}, Log: zap.New(core)})
 	f := s.newFace(face{name: "imds"})
 	l := listenAt(t, "127.0.0.1:0")
-	g := f.gate(l, false, func(net.Conn) (caller, error) { return caller{}, errors.New("no sock_diag") })
+	g := f.gate(l, false, func(net.Conn) (caller.Caller, error) { return caller.Caller{}, errors.New("no sock_diag") })
 	done := make(chan error, 1)
 	go func() { _, err := g.Accept(); done <- err }()
 	r := &onTCP{addr: l.Addr().String()}
@@ -401,8 +404,8 @@ func TestUnknownCaller(t *testing.T) {
 	if err := <-done; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Accept: %v", err)
 	}
-	s.refusals.flush()
-	if n := logs.FilterMessage("connection refused").Len(); n != linesPerKey {
+	s.refusals.Flush()
+	if n := logs.FilterMessage("connection refused").Len(); n != refusals.LinesPerKey {
 		t.Errorf("%d lines", n)
 	}
 	if n := s.metrics.GetOrCreateCounter(`nbidentityd_refusals_total{face="imds",code="caller_unknown"}`).Get(); n != 10 {

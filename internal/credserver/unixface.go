@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+
+	"github.com/nbidentityd/nbidentityd/internal/credserver/gate"
 )
 
 // unixFace is the handler of the unix socket. Host is ignored: no name leads
@@ -29,10 +31,10 @@ func (f unixFace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.refuse(w, r, http.StatusBadRequest, errBody)
 		return
 	}
-	c.asked()
+	c.Asked()
 	switch r.URL.Path {
 	case "/v1/credentials":
-		f.serveCredentials(w, r, c.peer)
+		f.serveCredentials(w, r, c)
 	case "/v1/status":
 		f.serveStatus(w, r)
 	case "/metrics":
@@ -42,13 +44,13 @@ func (f unixFace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (f unixFace) serveCredentials(w http.ResponseWriter, r *http.Request, who caller) {
-	c, err := f.vend(r.Context(), who)
+func (f unixFace) serveCredentials(w http.ResponseWriter, r *http.Request, c *gate.Conn) {
+	what, err := f.vend(r.Context(), c)
 	if err != nil {
 		f.refuse(w, r, http.StatusServiceUnavailable, err)
 		return
 	}
-	answer(w, http.StatusOK, "application/json", c.process)
+	hand(w, jsonType, what.Process)
 }
 
 func (f unixFace) serveStatus(w http.ResponseWriter, r *http.Request) {

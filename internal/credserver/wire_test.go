@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/nbidentityd/nbidentityd/internal/credserver/authtoken"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/caller"
 )
 
 // FuzzWire sends bytes of an allowed caller to each face as it is served, by
@@ -63,7 +64,7 @@ func FuzzWire(f *testing.F) {
 				answers = converse(t, f.face, f, text)
 			case 1:
 				f := s.newIMDSFace(IMDSConfig{})
-				token = f.tokens.Issue(caller{uid: uid}.bearer(), time.Hour)
+				token = f.tokens.Issue(caller.Caller{UID: uid}.Bearer(), time.Hour)
 				text = bytes.ReplaceAll(text, []byte("@TOKEN"), []byte(token))
 				answers = converse(t, f.face, f, text)
 			case 2:
@@ -126,7 +127,7 @@ func converse(t *testing.T, f *face, h http.Handler, text []byte) []byte {
 	c := &scripted{in: bytes.NewReader(text), closed: make(chan struct{})}
 	l := &lone{conns: make(chan net.Conn, 1), closed: make(chan struct{})}
 	l.conns <- c
-	g := f.gate(l, false, func(net.Conn) (caller, error) { return caller{uid: uint32(os.Geteuid())}, nil })
+	g := f.gate(l, false, func(net.Conn) (caller.Caller, error) { return caller.Caller{UID: uint32(os.Geteuid())}, nil })
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- f.serve(ctx, g, h) }()

@@ -1,8 +1,7 @@
-package credserver
+package gate
 
 import (
 	"net"
-	"net/http"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -29,17 +28,18 @@ type turns struct {
 	taken chan struct{} // holds one token for each turn
 }
 
-// queues are the turns of everybody: the allowed uids, the containers together,
-// and all others together.
-type queues struct {
+// Queues are the turns of everybody on all gates: the allowed uids, the
+// containers together, and all others together.
+type Queues struct {
 	uids               map[uint32]*turns
 	containers, others *turns
 }
 
-func newQueues(uids []uint32) *queues {
+// NewQueues makes a queue for each of the allowed uids, and for the others.
+func NewQueues(uids []uint32) *Queues {
 	// Half of the processors are enough to keep a flood answered.
 	queue := func() *turns { return &turns{taken: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))} }
-	q := &queues{uids: make(map[uint32]*turns, len(uids)), containers: queue(), others: queue()}
+	q := &Queues{uids: make(map[uint32]*turns, len(uids)), containers: queue(), others: queue()}
 	for _, uid := range uids {
 		q.uids[uid] = queue()
 	}
@@ -48,11 +48,11 @@ func newQueues(uids []uint32) *queues {
 
 // Read reads what the caller has sent. A turn begins then and ends with the
 // answer, or with waiting for more: a caller who is slow holds up nobody.
-func (c *conn) Read(b []byte) (int, error) {
+func (c *Conn) Read(b []byte) (int, error) {
 	if c.answering { // net/http watches whether the caller goes away
 		return c.Conn.Read(b)
 	}
-	c.endTurn()
+	c.EndTurn()
 	if c.gate.stopping.Load() {
 		// As a read of a closed connection: any other error net/http answers with
 		// a 400 of its own, which a client takes for a fault and not for a restart.
@@ -67,41 +67,33 @@ func (c *conn) Read(b []byte) (int, error) {
 
 // Write writes an answer, or its beginning. The turn ends here rather than with
 // the connection, which net/http may keep for a while after refusing a body.
-func (c *conn) Write(b []byte) (int, error) {
+func (c *Conn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
-	c.endTurn()
+	c.EndTurn()
 	return n, err
 }
 
-func (c *conn) takeTurn() {
+func (c *Conn) takeTurn() {
 	t := c.share.turns
 	if t.open.Load() <= fewConns {
 		return
 	}
-	c.asked() // newcomers do not drive it out of the queue
+	c.Asked() // newcomers do not drive it out of the queue
+	by, begin := c.readBy.by.Swap(0), time.Now()
 	t.taken <- struct{}{}
 	c.turn.Store(true)
 	if t.open.Load() > crowdConns {
 		time.Sleep(crowdPause)
 	}
+	if by != 0 {
+		c.readBy.by.Store(by + int64(time.Since(begin))) // it was not the caller who waited
+	}
 	c.answered() // not yet: whether it asks anything is to be seen
 }
 
-// endTurn ends c's turn, if it has one.
-func (c *conn) endTurn() {
+// EndTurn ends c's turn, if it has one.
+func (c *Conn) EndTurn() {
 	if c.turn.CompareAndSwap(true, false) {
 		<-c.share.turns.taken
-	}
-}
-
-// changed is the http.Server.ConnState.
-func (c *conn) changed(state http.ConnState) {
-	switch state {
-	case http.StateActive: // a whole header has been read
-		c.answering = true
-	case http.StateIdle:
-		c.answering = false
-		c.answered()
-		c.endTurn()
 	}
 }

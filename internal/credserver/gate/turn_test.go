@@ -1,4 +1,4 @@
-package credserver
+package gate
 
 import (
 	"errors"
@@ -8,15 +8,17 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/nbidentityd/nbidentityd/internal/credserver/caller"
 )
 
 // crowdOf makes connections of uid 1000 and returns the first.
-func crowdOf(t *testing.T, q *queues, n int) (c *conn, theirs net.Conn) {
-	g := newGate(nil, q, false, 4096)
+func crowdOf(t *testing.T, q *Queues, n int) (c *Conn, theirs net.Conn) {
+	g := New(nil, Config{Queues: q, Containers: false, Places: 4096})
 	for range n {
 		ours, other := net.Pipe()
 		t.Cleanup(func() { ours.Close(); other.Close() })
-		made, evicted := g.admit(ours, caller{uid: 1000})
+		made, evicted := g.admit(ours, caller.Caller{UID: 1000})
 		if made == nil || evicted != nil {
 			t.Fatal("no place")
 		}
@@ -38,7 +40,7 @@ func TestTurns(t *testing.T) {
 		{1, false, 0}, {fewConns, false, 0}, {fewConns + 1, true, 0}, {crowdConns, true, 0}, {crowdConns + 1, true, crowdPause},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			q := newQueues([]uint32{0, 1000})
+			q := NewQueues([]uint32{0, 1000})
 			q.uids[1000].taken = make(chan struct{}, 1)
 			c, theirs := crowdOf(t, q, tt.conns)
 			begin := time.Now()
@@ -76,35 +78,33 @@ func TestTurns(t *testing.T) {
 	}
 }
 
-// Waiting for more of a request ends the turn, and so do the answer and waiting
-// for the first credential: a caller who is slow, or early, holds up nobody.
+// Waiting for more of a request ends the turn, and so does the answer: a caller
+// who is slow holds up nobody.
 func TestTurnEndsWithWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := newQueues([]uint32{1000})
+		q := NewQueues([]uint32{1000})
 		c, theirs := crowdOf(t, q, fewConns+1)
 		go theirs.Write([]byte("xy"))
 		c.Read(make([]byte, 1))
-		if !c.turn.Load() || c.quiet == nil {
+		if !c.turn.Load() || c.quiet.Load() == 0 {
 			t.Error("no turn after reading")
 		}
 		go c.Read(make([]byte, 1))
 		synctest.Wait()
 		go c.Read(make([]byte, 1)) // of what does not come
 		synctest.Wait()
-		if c.turn.Load() || len(q.uids[1000].taken) != 0 || c.quiet == nil {
+		if c.turn.Load() || len(q.uids[1000].taken) != 0 || c.quiet.Load() == 0 {
 			t.Error("the turn outlasts the wait for more")
 		}
 		theirs.Write([]byte("z"))
 		synctest.Wait()
-		p := &patientContext{Context: withConn(t.Context(), c), patience: time.Second}
 		if !c.turn.Load() {
 			t.Error("no turn after reading more")
 		}
-		p.Done() // waits
+		c.EndTurn()
 		if c.turn.Load() || len(q.uids[1000].taken) != 0 {
-			t.Error("the turn outlasts the wait for a credential")
+			t.Error("the turn outlasts its end")
 		}
-		p.cancel()
 		go theirs.Write([]byte("z"))
 		c.Read(make([]byte, 1))
 		go theirs.Read(make([]byte, 1))
@@ -112,7 +112,7 @@ func TestTurnEndsWithWaiting(t *testing.T) {
 		if c.turn.Load() || len(q.uids[1000].taken) != 0 {
 			t.Error("the turn outlasts the answer")
 		}
-		c.gate.dropIdle()
+		c.gate.DropIdle()
 		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("reading on while the server stops: %v", err)
 		}
@@ -128,9 +128,9 @@ func TestLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	g := newGate(l, newQueues([]uint32{1000}), false, 0)
+	g := New(l, Config{Queues: NewQueues([]uint32{1000}), Containers: false, Places: 0})
 	asked := 0
-	g.identify = func(net.Conn) (caller, error) { asked++; return caller{uid: 1000}, nil }
+	g.cfg.Identify = func(net.Conn) (caller.Caller, error) { asked++; return caller.Caller{UID: 1000}, nil }
 	for range 3 {
 		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
@@ -163,10 +163,9 @@ func TestStoppingSaysNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := newGate(l, newQueues([]uint32{1000}), false, 0)
-	g.identify = func(net.Conn) (caller, error) { return caller{uid: 1000}, nil }
+	g := New(l, Config{Queues: NewQueues([]uint32{1000}), Identify: func(net.Conn) (caller.Caller, error) { return caller.Caller{UID: 1000}, nil }})
 	g.stopping.Store(true)
-	srv := &http.Server{Handler: http.NotFoundHandler(), ConnContext: withConn}
+	srv := &http.Server{Handler: http.NotFoundHandler(), ConnContext: WithConn}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(g) }()
 	nc, err := net.Dial("tcp4", l.Addr().String())

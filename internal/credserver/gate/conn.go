@@ -1,0 +1,166 @@
+package gate
+
+import (
+	"net"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/nbidentityd/nbidentityd/internal/credserver/caller"
+)
+
+// Conn is an accepted connection and the one who made it.
+type Conn struct {
+	net.Conn
+	Caller  caller.Caller
+	Allowed bool
+
+	gate  *Gate
+	share *share
+	place int // in share.conns, -1 when it has left; guarded by gate.mu
+	// quiet is 0 while it is being answered, else larger than that of every
+	// connection that fell quiet before.
+	quiet           atomic.Uint64
+	readBy, writeBy deadline
+
+	fields []zap.Field // see Fields
+
+	answering bool        // since the end of a request's header; net/http's serving goroutine sets it
+	turn      atomic.Bool // holds one of share.turns
+}
+
+// Fields are those of the caller, for a log line. Those of one connection are
+// found out once, by the goroutine that serves it.
+func (c *Conn) Fields() []zap.Field {
+	if c.fields == nil {
+		c.fields = slices.Clip(c.Caller.Fields())
+	}
+	return c.fields
+}
+
+// Asked says that c has sent a request worth an answer: it keeps its place
+// until that is sent.
+func (c *Conn) Asked() { c.quiet.Store(0) }
+
+// answered says that c has its answer and may ask again.
+func (c *Conn) answered() {
+	if c.quiet.Load() == 0 { // else the request was refused and counts for nothing
+		c.fallQuiet()
+	}
+}
+
+func (c *Conn) fallQuiet() { c.quiet.Store(c.gate.quieted.Add(1)) }
+
+// Changed is the http.Server.ConnState.
+func (c *Conn) Changed(state http.ConnState) {
+	switch state {
+	case http.StateActive: // a whole header has been read
+		c.answering = true
+	case http.StateIdle:
+		c.answering = false
+		c.answered()
+		c.EndTurn()
+	}
+}
+
+// Close gives up the place and closes the connection.
+func (c *Conn) Close() error {
+	c.gate.mu.Lock()
+	c.leaveLocked()
+	c.gate.mu.Unlock()
+	c.EndTurn()
+	return c.Conn.Close()
+}
+
+func (c *Conn) leaveLocked() {
+	if c.place < 0 {
+		return
+	}
+	sh, last := c.share, len(c.share.conns)-1
+	sh.conns[c.place] = sh.conns[last]
+	sh.conns[c.place].place = c.place
+	sh.conns[last] = nil
+	sh.conns = sh.conns[:last]
+	c.place = -1
+	sh.turns.open.Add(-1)
+	c.gate.count(-1)
+}
+
+// net/http sets up to six deadlines for a request. As timers of the runtime they
+// would cost a tenth of what the answer costs; so they are only noted, and the
+// gate looks at those of all connections twice a second, as long as there are
+// any, and ends the reading and writing of those that are late.
+const watchEvery = 500 * time.Millisecond
+
+// deadline is one that is noted.
+type deadline struct {
+	by    atomic.Int64 // nanoseconds since gate.started; 0: none
+	ended atomic.Bool  // the connection has one in the past
+}
+
+// cutOff ends what is late.
+func (g *Gate) cutOff() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.watch = nil
+	now := int64(time.Since(g.started))
+	g.eachLocked(func(c *Conn) {
+		if by := c.readBy.by.Load(); by != 0 && by < now {
+			c.readBy.end(c.Conn.SetReadDeadline)
+		}
+		if by := c.writeBy.by.Load(); by != 0 && by < now {
+			c.writeBy.end(c.Conn.SetWriteDeadline)
+		}
+		if g.watch == nil {
+			g.watch = time.AfterFunc(watchEvery, g.cutOff)
+		}
+	})
+}
+
+// end makes what waits return a timeout. Who was done with it at this very
+// moment was late, too.
+func (d *deadline) end(set func(time.Time) error) error {
+	d.ended.Store(true)
+	return set(past)
+}
+
+var past = time.Unix(1, 0)
+
+// note sets the deadline t. One in the past works at once: by it net/http calls
+// back the goroutine that watches whether the caller goes away.
+func (d *deadline) note(t, started time.Time, set func(time.Time) error) error {
+	var by int64
+	if !t.IsZero() {
+		by = int64(t.Sub(started))
+	}
+	if by < 0 {
+		d.by.Store(0)
+		return d.end(set)
+	}
+	d.by.Store(by)
+	if d.ended.Swap(false) {
+		return set(time.Time{})
+	}
+	return nil
+}
+
+// SetReadDeadline notes the deadline.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	return c.readBy.note(t, c.gate.started, c.Conn.SetReadDeadline)
+}
+
+// SetWriteDeadline notes the deadline.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	return c.writeBy.note(t, c.gate.started, c.Conn.SetWriteDeadline)
+}
+
+// SetDeadline notes both.
+func (c *Conn) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
+}
