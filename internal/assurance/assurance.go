@@ -52,6 +52,10 @@ type Facts struct {
 	Sudo         Answer // the user may become root
 	DockerSocket Answer // the user may start containers as root
 
+	// SourceFiles: the user may change a file that the name comes from, such
+	// as SageMaker's description of the notebook.
+	SourceFiles Answer
+
 	// The boundary between the user and the base credentials.
 	Fence       Answer // the packet rules are in place, compared with the plan
 	FenceReason string // why not
@@ -121,6 +125,9 @@ func (f Facts) rootBoundary() []Reason {
 	add(f.Sudo, "The notebook's user may become root by sudo.", "Whether the notebook's user may become root by sudo is not known.", raiseRoot)
 	add(f.DockerSocket, "The notebook's user may use Docker's socket, which is root's power.",
 		"Whether the notebook's user may use Docker's socket is not known.", "Take the user out of the docker group, or use rootless Docker.")
+	add(f.SourceFiles, "The notebook's user may change a file that the name comes from: the daemon would take another name from it at its next start.",
+		"Whether the notebook's user may change a file that the name comes from is not known.",
+		"Give the metadata file, the daemon's state directory and program, and every directory above them, to root alone (chown root, chmod go-w).")
 	return against
 }
 

@@ -9,7 +9,7 @@ import (
 // boundary is a notebook instance with RootAccess=Disabled on which everything
 // works.
 var boundary = Facts{
-	PlatformNames: No, SameUID: No, Sudo: No, DockerSocket: No,
+	PlatformNames: No, SameUID: No, Sudo: No, DockerSocket: No, SourceFiles: No,
 	Fence: Yes, BaseReached: No, BaseReason: "redirected", RoleIsOwn: No,
 }
 
@@ -26,6 +26,7 @@ func TestAssess(t *testing.T) {
 		{"sudo", func(f *Facts) { f.Sudo = Yes }, Advisory, "RootAccess=Disabled"},
 		{"sudo, own role", func(f *Facts) { f.Sudo, f.RoleIsOwn = Yes, Yes }, TamperEvident, "by sudo"},
 		{"docker", func(f *Facts) { f.DockerSocket = Yes }, Advisory, "Docker's socket"},
+		{"metadata file", func(f *Facts) { f.SourceFiles = Yes }, Advisory, "another name"},
 		{"same uid", func(f *Facts) { f.SameUID = Yes }, Advisory, "runs as the notebook's user"},
 		{"no fence", func(f *Facts) { f.Fence, f.FenceReason = No, "no CAP_NET_ADMIN" }, Advisory, "not in place: no CAP_NET_ADMIN."},
 		{"fence but reached", func(f *Facts) { f.BaseReached, f.BaseReason = Yes, "status 200" }, Advisory, "reached the base credentials: status 200"},
@@ -58,6 +59,7 @@ func TestAssessIsMonotone(t *testing.T) {
 		{func(f *Facts, a Answer) { f.SameUID = a }, No},
 		{func(f *Facts, a Answer) { f.Sudo = a }, No},
 		{func(f *Facts, a Answer) { f.DockerSocket = a }, No},
+		{func(f *Facts, a Answer) { f.SourceFiles = a }, No},
 		{func(f *Facts, a Answer) { f.Fence = a }, Yes},
 		{func(f *Facts, a Answer) { f.BaseReached = a }, No},
 		{func(f *Facts, a Answer) { f.RoleIsOwn = a }, Yes},

@@ -16,7 +16,6 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,6 +41,8 @@ type Config struct {
 	// MarkHeader and Mark tell our own metadata service's answers from the
 	// platform's.
 	MarkHeader, Mark string
+	// Files are what the name comes from, or the program that tells it.
+	Files []string
 	// Sockets are unix sockets with root's power; nil means Docker's,
 	// containerd's and Podman's.
 	Sockets []string
@@ -56,6 +57,7 @@ func Observe(ctx context.Context, cfg Config) assurance.Facts {
 		SameUID:      answer(uint32(os.Geteuid()) == cfg.UID),
 		Sudo:         sudo(ctx, cfg),
 		DockerSocket: anySocket(cfg),
+		SourceFiles:  cfg.changeable(cfg.Files),
 	}
 	facts.BaseReached, facts.BaseReason = base(ctx, cfg)
 	return facts
@@ -143,9 +145,10 @@ func defaultSockets() []string {
 	return []string{"/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock"}
 }
 
-// anySocket reports whether the user may connect to one of the sockets, by its
-// owner, group and mode: connecting needs the right to write.
+// anySocket reports whether the user may connect to one of the sockets:
+// connecting needs the right to write.
 func anySocket(cfg Config) assurance.Answer {
+	result := assurance.No
 	sockets := cfg.Sockets
 	if sockets == nil {
 		sockets = defaultSockets()
@@ -155,12 +158,15 @@ func anySocket(cfg Config) assurance.Answer {
 		if err := unix.Stat(path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
 			continue
 		}
-		switch {
-		case st.Uid == cfg.UID && st.Uid != 0:
+		if st.Uid == cfg.UID && st.Uid != 0 {
 			continue // a rootless runtime of the user's own: no power but theirs
-		case st.Mode&0o002 != 0, st.Mode&0o020 != 0 && slices.Contains(cfg.GIDs, st.Gid), cfg.UID == 0:
+		}
+		switch yes, err := cfg.mayWrite(path); {
+		case yes:
 			return assurance.Yes
+		case err != nil:
+			result = assurance.Unknown
 		}
 	}
-	return assurance.No
+	return result
 }

@@ -1,6 +1,8 @@
 package reach
 
 import (
+	"encoding/binary"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nbidentityd/nbidentityd/internal/assurance"
 )
@@ -118,7 +122,9 @@ func TestBaseNotPermitted(t *testing.T) {
 }
 
 func TestSocket(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "docker.sock")
+	dir := t.TempDir()
+	openParents(t, dir)
+	path := filepath.Join(dir, "docker.sock")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
@@ -171,5 +177,102 @@ func TestSudo(t *testing.T) {
 		if got := sudo(t.Context(), Config{User: "x", UID: 1500}); got != want {
 			t.Errorf("%s: got %q, want %q", script, got, want)
 		}
+	}
+}
+
+// An access control list lets a user in whom owner, group and mode keep out.
+func TestSocketWithList(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("TestSocketWithList: only root can ask the kernel as another user")
+	}
+	dir := t.TempDir()
+	openParents(t, dir)
+	path := filepath.Join(dir, "docker.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := os.Chmod(path, 0o660); err != nil {
+		t.Fatal(err)
+	}
+	user := Config{UID: 1500, GIDs: []uint32{1500}, Sockets: []string{path}}
+	if got := anySocket(user); got != assurance.No {
+		t.Errorf("without a list: %q", got)
+	}
+	list := []byte{2, 0, 0, 0} // version, then tag, rights and id of each entry
+	for _, e := range []struct {
+		tag, rights uint16
+		id          uint32
+	}{{1, 6, 1<<32 - 1}, {2, 6, 1500}, {4, 6, 1<<32 - 1}, {16, 6, 1<<32 - 1}, {32, 0, 1<<32 - 1}} {
+		list = binary.LittleEndian.AppendUint16(list, e.tag)
+		list = binary.LittleEndian.AppendUint16(list, e.rights)
+		list = binary.LittleEndian.AppendUint32(list, e.id)
+	}
+	if err := unix.Setxattr(path, "system.posix_acl_access", list, 0); err != nil {
+		t.Skip("TestSocketWithList: no access control lists here:", err)
+	}
+	if got := anySocket(user); got != assurance.Yes {
+		t.Errorf("with a list: %q", got)
+	}
+	if self, err := os.ReadFile("/proc/thread-self/status"); err != nil || !strings.Contains(string(self), "Uid:\t0\t0\t0\t0\n") {
+		t.Errorf("the thread is not itself again: %v\n%s", err, self)
+	}
+}
+
+// openParents lets others search a test's directory.
+func openParents(t *testing.T, dir string) {
+	t.Helper()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestChangeableFiles(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("TestChangeableFiles: only root can make another's files")
+	}
+	dir := t.TempDir()
+	openParents(t, dir)
+	file := filepath.Join(dir, "sub", "resource-metadata.json")
+	if err := os.Mkdir(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	user := Config{UID: 1500, GIDs: []uint32{1500, 1501}}
+	for _, tt := range []struct {
+		name string
+		do   func() error
+		want assurance.Answer
+	}{
+		{"root's alone", func() error { return nil }, assurance.No},
+		{"the user's group may write", func() error { return errors.Join(os.Chown(file, 0, 1501), os.Chmod(file, 0o664)) }, assurance.Yes},
+		{"the user's own, read-only", func() error { return errors.Join(os.Chown(file, 1500, 0), os.Chmod(file, 0o444)) }, assurance.Yes},
+		{"its directory is the user's", func() error { return errors.Join(os.Chown(file, 0, 0), os.Chown(filepath.Dir(file), 1500, 0)) }, assurance.Yes},
+		{"a directory for all", func() error {
+			return errors.Join(os.Chown(filepath.Dir(file), 0, 0), os.Chmod(filepath.Dir(file), 0o777))
+		}, assurance.Yes},
+		{"a sticky directory for all", func() error { return os.Chmod(filepath.Dir(file), 0o777|os.ModeSticky) }, assurance.No},
+		{"gone", func() error { return os.Remove(file) }, assurance.Unknown},
+	} {
+		if err := tt.do(); err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{file, link} {
+			if got := user.changeable([]string{path}); got != tt.want {
+				t.Errorf("%s: %s: %q, want %q", tt.name, filepath.Base(path), got, tt.want)
+			}
+		}
+	}
+	if got := user.changeable(nil); got != assurance.Unknown {
+		t.Errorf("no files: %q", got)
 	}
 }

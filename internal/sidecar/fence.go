@@ -106,6 +106,7 @@ func (d *Daemon) assessOnce(ctx context.Context, facts discovery.Facts) assuranc
 			User: u.Name, UID: uint32(u.UID), GIDs: u.Groups,
 			Metadata:   d.metadataAddresses(),
 			MarkHeader: credserver.MarkHeader, Mark: d.mark,
+			Files: []string{d.Settings.MetadataFile, d.Settings.StateDir, "/proc/self/exe"},
 		})
 		if d.surface() != identity.SurfaceNotebookInstance {
 			seen.BaseReached, seen.BaseReason = assurance.Yes, "Studio's credentials endpoint answers every process of the app"
