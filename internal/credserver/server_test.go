@@ -115,7 +115,7 @@ func raw(t testing.TB, path, request string) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(c, request)
 	b, _ := io.ReadAll(c) // a reset after the answer is fine
 	return string(b)

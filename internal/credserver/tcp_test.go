@@ -119,7 +119,7 @@ func (r *onTCP) bytes(t testing.TB, request string) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(15 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(c, request)
 	b, _ := io.ReadAll(c)
 	return string(b)

@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	readyLimit = 20 * time.Second // for a program to say that it listens
+	readyLimit = time.Minute      // for a program to say that it listens
 	stopLimit  = 10 * time.Second // for a program to end after SIGTERM
 	pollEvery  = 10 * time.Millisecond
 )
