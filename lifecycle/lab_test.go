@@ -147,7 +147,7 @@ func built(t *testing.T, name string) string {
 
 // tools are all programs that the scripts may use.
 var tools = []string{"awk", "cat", "chmod", "cp", "cut", "date", "flock", "gzip", "head", "id", "ln", "mkdir", "mv", "rm", "sed", "setsid",
-	"sh", "sha256sum", "sleep", "tail", "tar", "timeout", "true", "uname", "wc"}
+	"sh", "sha256sum", "sleep", "stat", "tail", "tar", "timeout", "true", "uname", "wc"}
 
 // user is an ordinary user, like sagemaker-user in a group of others, when the
 // test is root; otherwise whoever runs it.

@@ -1,6 +1,7 @@
 package lifecycle_test
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -250,6 +251,24 @@ func TestDocumentedPaths(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestPackageOfAnotherUser: what root installs must not be the user's to change.
+func TestPackageOfAnotherUser(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("TestPackageOfAnotherUser: only root can give a file away")
+	}
+	m := newMachine(t)
+	m.write("package.zip", "x")
+	m.env["NBIDENTITY_PACKAGE"] = m.path("package.zip")
+	if err := os.Chown(m.path("package.zip"), 4242, 4242); err != nil {
+		t.Fatal(err)
+	}
+	script := unhurried(t, "notebook-instance")
+	m.start(script).want(t, 0, "belongs to another user", "NBIDENTITY_SHA256")
+	m.env["NBIDENTITY_SHA256"] = fmt.Sprintf("%x", sha256.Sum256([]byte("x")))
+	m.start(script).want(t, 0, "copy-package.zip: ", "for ")
 }
 
 // studio makes the machine the app of that name.
