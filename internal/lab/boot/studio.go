@@ -272,7 +272,7 @@ func (a *app) inventory(ctx context.Context) (inventory.Inventory, error) {
 // lies outside the home goes with the app.
 func (a *app) uninstall(ctx context.Context) error {
 	return a.step(ctx, step{name: "uninstall", free: true, do: func() (string, error) {
-		said, err := output(a.as(ctx, studioDir+"/bin/nbidentityd", "uninstall", "-settings", studioDir+"/nbidentityd.toml"))
+		said, err := output(a.as(ctx, studioDir+"/uninstall"))
 		if err != nil {
 			return "", err
 		}
