@@ -32,13 +32,19 @@ const frame = document.getElementById("frame"), began = performance.now();
 frame.onload = () => {
   const page = frame.contentDocument, root = page.documentElement, box = page.getElementById("filter");
   const height = root.scrollHeight, loaded = performance.now() - began;
+  const scroll = performance.now();
+  for (let step = 0; step <= 50; step++) { // the page is laid out anew where need be, and the row in sight is found
+    frame.contentWindow.scrollTo(0, (height - 800) * step / 50);
+    page.elementFromPoint(640, 400).getBoundingClientRect();
+  }
+  const scrolled = performance.now() - scroll;
   const wide = [...page.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > 1280.5).map(e => e.tagName + ":" + e.className);
   const typed = performance.now();
   box.value = "needle-nb"; box.dispatchEvent(new Event("input"));
   const shown = [...page.querySelectorAll("#calls tbody tr")].filter(r => !r.hidden).length;
   root.scrollHeight; // lays out what is left
   document.getElementById("found").textContent = JSON.stringify({
-    width: root.scrollWidth, height, wide: wide.slice(0, 5), loaded: Math.round(loaded), filtered: Math.round(performance.now() - typed),
+    width: root.scrollWidth, height, wide: wide.slice(0, 5), loaded: Math.round(loaded), scrolled: Math.round(scrolled), filtered: Math.round(performance.now() - typed),
     rows: page.querySelectorAll("#calls tbody tr").length, shown, label: page.getElementById("shown").textContent,
     scripts: page.scripts.length, owned: [window, frame.contentWindow].some(w => "owned" in w), title: page.title,
   });
@@ -86,7 +92,8 @@ func attacked(n int) *Document {
 }
 
 // TestInABrowser opens the page in Chromium, with ten thousand calls and hostile
-// contents, and prints one with a thousand.
+// contents, and prints one with a thousand: Chromium takes minutes and gigabytes to print
+// a table of ten thousand rows.
 func TestInABrowser(t *testing.T) {
 	chromium := os.Getenv(browser)
 	if chromium == "" {
@@ -137,15 +144,15 @@ func TestInABrowser(t *testing.T) {
 	dom := run("--window-size=1400,900", "--dump-dom", server.URL+"/probe")
 	text := regexp.MustCompile(`(?s)<pre id="found">(.*?)</pre>`).FindSubmatch(dom)
 	var found struct {
-		Width, Height, Loaded, Filtered, Rows, Shown, Scripts int
-		Wide                                                  []string
-		Label, Title                                          string
-		Owned                                                 bool
+		Width, Height, Loaded, Scrolled, Filtered, Rows, Shown, Scripts int
+		Wide                                                            []string
+		Label, Title                                                    string
+		Owned                                                           bool
 	}
 	if text == nil || json.Unmarshal([]byte(html.UnescapeString(string(text[1]))), &found) != nil {
 		t.Fatalf("the probe says nothing: %.2000s", dom)
 	}
-	t.Logf("%d bytes: loaded in %d ms, %d px high; filtered in %d ms", report.Len(), found.Loaded, found.Height, found.Filtered)
+	t.Logf("10,000 calls, %d bytes: loaded in %d ms, %d px high; scrolled through in 50 steps in %d ms, filtered in %d ms", report.Len(), found.Loaded, found.Height, found.Scrolled, found.Filtered)
 	switch {
 	case found.Width > 1280 || len(found.Wide) > 0:
 		t.Errorf("%d px wide, beyond the edge: %v", found.Width, found.Wide)
@@ -153,8 +160,6 @@ func TestInABrowser(t *testing.T) {
 		t.Errorf("%d scripts, owned %t", found.Scripts, found.Owned)
 	case found.Rows != 10_000 || found.Shown != 10 || found.Label != "10 shown":
 		t.Errorf("%d rows, %d after filtering, %q", found.Rows, found.Shown, found.Label)
-	case found.Loaded > 30_000 || found.Filtered > 3_000:
-		t.Errorf("loaded in %d ms, filtered in %d ms", found.Loaded, found.Filtered)
 	case !strings.Contains(found.Title, "</title><script>"):
 		t.Errorf("title %q", found.Title)
 	}
@@ -185,7 +190,7 @@ func checkPDF(t *testing.T, pdf string) {
 		t.Fatal(err)
 	}
 	plain := strings.Join(strings.Fields(string(out)), "")
-	for _, want := range []string{"Whomadewhichcalls", "needle-nb", "part-00999-of-10000"} {
+	for _, want := range []string{"Whomadewhichcalls", "needle-nb", "part-00500-of-10000", "part-00999-of-10000"} {
 		if !strings.Contains(plain, want) {
 			t.Errorf("no %q in print", want)
 		}

@@ -1,10 +1,13 @@
 // Command trail measures nbidentityd who on a generated trail, beside other readers of
 // the same files in the same run: gunzip alone, a plain loop with encoding/json, jq and
 // trailscraper. It prints a line for each: speed by the clock and by the processor, and
-// memory. What cannot be had is skipped by name.
+// memory. What cannot be had is skipped by name. Two more lines say how fast the reader
+// of records is by itself, and what a trail of the same notebooks with four times the
+// calls takes.
 package main
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -16,10 +19,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/nbidentityd/nbidentityd/internal/trail/record"
+	"github.com/nbidentityd/nbidentityd/internal/trail/source"
 	"github.com/nbidentityd/nbidentityd/internal/trail/trailgen"
 )
 
@@ -49,7 +55,7 @@ func run(ctx context.Context, bin string, records, rounds int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	t, err := generate(dir, records)
+	t, err := generate(filepath.Join(dir, "once"), records, days(records))
 	if err != nil {
 		return fmt.Errorf("making a trail: %w", err)
 	}
@@ -73,7 +79,7 @@ func run(ctx context.Context, bin string, records, rounds int) (err error) {
 		scraper.args = []string{program, "select", "--log-dir", t.dir}
 	}
 	ways = append(ways, scraper)
-	fmt.Printf("bench: trail of %d records, %d MB of JSON, in %d files\n", t.records, t.bytes/1e6, t.files)
+	fmt.Printf("bench: trail of %d records, %d MB of JSON, in %d files; load of the machine before: %s\n", t.records, t.bytes/1e6, t.files, load())
 	for round := range rounds {
 		for _, w := range ways {
 			if w.missing == "" && round < w.rounds {
@@ -86,6 +92,91 @@ func run(ctx context.Context, bin string, records, rounds int) (err error) {
 	for _, w := range ways {
 		w.print(t, ways[0].wall)
 	}
+	if err := readAlone(t); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(t.dir); err != nil {
+		return err
+	}
+	return grow(ctx, t, ways[1], filepath.Join(dir, "more"), 4*records, days(records))
+}
+
+// days is how long a trail of so many records is.
+func days(records int) int { return max(1, min(7, records/250_000)) }
+
+// load is how many programs wanted a processor during the last minute.
+func load() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	last, _, _ := strings.Cut(string(text), " ")
+	return last
+}
+
+// readAlone says how fast one processor reads records, from memory, without
+// decompression: the part of the command for which there is a goal by itself.
+func readAlone(t *trail) error {
+	var spent time.Duration
+	plain, records := new(source.Decompressor), record.NewReader(nil)
+	var text bytes.Buffer
+	err := t.each(func(path string) error {
+		stored, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer stored.Close()
+		from, err := plain.Plain(stored)
+		if err != nil {
+			return err
+		}
+		defer from.Close()
+		text.Reset()
+		if _, err := text.ReadFrom(from); err != nil {
+			return err
+		}
+		before, err := used()
+		if err != nil {
+			return err
+		}
+		for records.Reset(&text); err == nil; {
+			_, err = records.Next()
+		}
+		if !errors.Is(err, io.EOF) {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		after, err := used()
+		spent += after - before
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("bench: reader of records alone, from memory: %.0f MB/s of JSON on one processor (goal 300)\n", float64(t.bytes)/1e6/spent.Seconds())
+	return nil
+}
+
+// used is the processor time that this process has used.
+func used() (time.Duration, error) {
+	var use syscall.Rusage
+	err := syscall.Getrusage(syscall.RUSAGE_SELF, &use)
+	return time.Duration(use.Utime.Nano() + use.Stime.Nano()), err
+}
+
+// grow runs the command on a larger trail of the same days and notebooks.
+func grow(ctx context.Context, t *trail, who *way, dir string, records, days int) error {
+	large, err := generate(dir, records, days)
+	if err != nil {
+		return fmt.Errorf("making a larger trail: %w", err)
+	}
+	again := &way{name: who.name, args: append(slices.Clone(who.args[:len(who.args)-1]), large.dir)}
+	for range who.rounds {
+		if err := again.run(ctx); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("bench: %s on %d MB of JSON, %.1f times as much: %.1f times the time, %.1f times the processor time, at most %d MB of memory after %d (goal 256)\n",
+		who.name, large.bytes/1e6, float64(large.bytes)/float64(t.bytes), float64(again.wall)/float64(who.wall), float64(again.processor)/float64(who.processor), again.memory/1e6, who.memory/1e6)
 	return nil
 }
 
@@ -98,8 +189,8 @@ type trail struct {
 
 // generate writes a trail without the broken places that a generated one has: other
 // readers stop there.
-func generate(dir string, records int) (*trail, error) {
-	cfg := trailgen.Config{Seed: 1, Records: records, Notebooks: 200, Days: max(1, min(7, records/250_000)), Start: time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)}
+func generate(dir string, records, days int) (*trail, error) {
+	cfg := trailgen.Config{Seed: 1, Records: records, Notebooks: 200, Days: days, Start: time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)}
 	if _, err := trailgen.Write(dir, cfg); err != nil {
 		return nil, err
 	}
@@ -123,12 +214,19 @@ func generate(dir string, records int) (*trail, error) {
 	return t, err
 }
 
-func decodeAll(dir string) error {
-	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+// each calls f with the path of each file.
+func (t *trail) each(f func(path string) error) error {
+	return filepath.WalkDir(t.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		_, _, err = decode(path)
+		return f(path)
+	})
+}
+
+func decodeAll(dir string) error {
+	return (&trail{dir: dir}).each(func(path string) error {
+		_, _, err := decode(path)
 		return err
 	})
 }
