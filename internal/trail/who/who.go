@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -69,6 +70,8 @@ func Run(ctx context.Context, args []string, cfg Config) int {
 		}
 		return Done
 	}
+	// Most of what is allocated is short-lived, and memory is promised to be little.
+	defer debug.SetGCPercent(debug.SetGCPercent(50))
 	found, err := run(ctx, o, cfg)
 	if err != nil {
 		fmt.Fprintf(cfg.Stderr, "who: %v\n", err)
