@@ -18,6 +18,7 @@
 //
 // It is longer than most, and so are the functions of trials.go, because they are
 // tables: a trial is an entry, told where it is listed.
+// What they share, the rig and its crowd, is used by nobody else.
 package main
 
 import (

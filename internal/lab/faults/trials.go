@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,6 +28,7 @@ func trials() []trial {
 	all = append(all, clocks()...)
 	all = append(all, processes()...)
 	all = append(all, disks()...)
+	all = append(all, quotas()...)
 	return append(all, limits()...)
 }
 
@@ -173,10 +175,14 @@ func sessions() []trial {
 
 // clocks let AWS's clock and the notebook's differ. Behind by more than a
 // session's life, whatever AWS issues has ended already for the notebook.
+//
+// It is AWS's that steps, and the notebook's that is stepped by as much to the other side:
+// the machine's clock is everybody's, a time namespace moves every clock but this
+// one, and what libfaketime replaces a static Go program does not call.
 func clocks() []trial {
 	var all []trial
 	for _, by := range []time.Duration{2 * time.Hour, -2 * time.Hour, 24 * time.Hour, -24 * time.Hour} {
-		all = append(all, trial{name: "clock of AWS " + by.String() + " ahead", cutOff: true, act: func(ctx context.Context, r *rig) error {
+		all = append(all, trial{name: "clock stepped by " + (-by).String() + " against AWS's", cutOff: true, act: func(ctx context.Context, r *rig) error {
 			if err := r.account.SetClock(ctx, by); err != nil {
 				return err
 			}
@@ -317,6 +323,80 @@ func fill(path string) error {
 			return nil
 		}
 	}
+}
+
+// quotas let the user's quota end where the daemon writes. They are those of btrfs,
+// which any kernel enforces that has it, and against root too.
+func quotas() []trial {
+	var all []trial
+	for _, dir := range []string{"state", "home"} {
+		all = append(all, trial{name: "quota, " + dir, root: true, late: true, act: func(ctx context.Context, r *rig) error {
+			path := filepath.Join(r.lab.Dir, "nb", dir)
+			lift, undo, err := r.quota(ctx, path)
+			if err != nil {
+				return err
+			}
+			defer undo()
+			for i := range 3 { // what btrfs reserves for a write it gives back when it has written
+				if err := fill(filepath.Join(path, fmt.Sprintf("filler-%d", i))); err != nil && !errors.Is(err, unix.EDQUOT) {
+					return err
+				}
+				unix.Sync()
+			}
+			if err := os.Mkdir(filepath.Join(path, "more"), 0o755); !errors.Is(err, unix.EDQUOT) {
+				return fmt.Errorf("the quota is not used up: %v", err)
+			}
+			if dir == "state" { // credentials do without it
+				return r.start(ctx)
+			}
+			if err := r.launch(ctx); err != nil {
+				return err
+			}
+			sleep(ctx, 5*time.Second)
+			r.notice(ctx)
+			return lift()
+		}})
+	}
+	return all
+}
+
+// quota puts a file system with a small quota over a directory.
+func (r *rig) quota(ctx context.Context, path string) (lift func() error, undo func(), err error) {
+	for _, program := range []string{"mkfs.btrfs", "btrfs"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return nil, nil, lacking{"needs the program " + program + " (Debian: btrfs-progs)"}
+		}
+	}
+	run := func(args ...string) error {
+		if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
+		}
+		return nil
+	}
+	image, whole := path+".image", path+".btrfs"
+	part := filepath.Join(whole, "part")
+	if err := errors.Join(os.Mkdir(whole, 0o755), os.WriteFile(image, nil, 0o600), os.Truncate(image, 128<<20), run("mkfs.btrfs", "-q", image)); err != nil {
+		return nil, nil, err
+	}
+	if err := run("mount", "-o", "loop", image, whole); err != nil {
+		return nil, nil, lacking{err.Error()}
+	}
+	undo = func() { // the namespace ends with the program anyway
+		_ = unix.Unmount(path, unix.MNT_DETACH)
+		_ = unix.Unmount(whole, unix.MNT_DETACH)
+	}
+	for _, args := range [][]string{
+		{"btrfs", "quota", "enable", whole},
+		{"btrfs", "subvolume", "create", part},
+		{"btrfs", "qgroup", "limit", "1M", part},
+		{"mount", "--bind", part, path},
+	} {
+		if err := run(args...); err != nil {
+			undo()
+			return nil, nil, err
+		}
+	}
+	return func() error { return run("btrfs", "qgroup", "limit", "none", part) }, undo, nil
 }
 
 // limits give the daemon little to work with.
