@@ -19,6 +19,10 @@ const (
 	fewConns   = 16
 	crowdConns = 64
 	crowdPause = time.Millisecond // of each turn: about 1000 requests a second
+
+	// crowdCredit bounds how much of the pauses that lasted too long, as they do on
+	// a busy machine, is made good by later ones.
+	crowdCredit = 20 * time.Millisecond
 )
 
 // turns are one user's on all faces together. Whoever waits for one gets it in
@@ -26,6 +30,8 @@ const (
 type turns struct {
 	open  atomic.Int32  // connections
 	taken chan struct{} // holds one token for each turn
+
+	credit atomic.Int64 // nanoseconds that a crowd has waited too long
 }
 
 // Queues are the turns of everybody on all gates: the allowed uids, the
@@ -83,12 +89,26 @@ func (c *Conn) takeTurn() {
 	t.taken <- struct{}{}
 	c.turn.Store(true)
 	if t.open.Load() > crowdConns {
-		time.Sleep(crowdPause)
+		t.pause()
 	}
 	if by != 0 {
 		c.readBy.by.Store(by + int64(time.Since(begin))) // it was not the caller who waited
 	}
 	c.answered() // not yet: whether it asks anything is to be seen
+}
+
+// pause makes a turn longer. Pauses last for crowdPause in the mean: when the
+// sleep is long because the machine is busy, the crowd would otherwise be answered
+// so slowly that most of it gives up, and comes again.
+func (t *turns) pause() {
+	want := crowdPause - time.Duration(t.credit.Swap(0))
+	if want <= 0 {
+		t.credit.Add(int64(-want))
+		return
+	}
+	begun := time.Now()
+	time.Sleep(want)
+	t.credit.Add(int64(min(time.Since(begun)-want, crowdCredit)))
 }
 
 // EndTurn ends c's turn, if it has one.
