@@ -60,8 +60,10 @@ func runDaemon(ctx context.Context, p program, args []string) error {
 	if err != nil {
 		return err
 	}
+	var before *sidecar.Daemon
 	for {
-		err := live(ctx, p, set, under, path, hangup, log)
+		d, err := live(ctx, p, set, under, before, path, hangup, log)
+		before = d
 		if !errors.Is(err, errReload) {
 			return finish(err, log)
 		}
@@ -78,13 +80,13 @@ func runDaemon(ctx context.Context, p program, args []string) error {
 // live runs one daemon until a signal ends it (nil), a hangup asks for the
 // settings to be read again (errReload), or it breaks. Settings that do not
 // read leave the running daemon as it is.
-func live(ctx context.Context, p program, set settings.Settings, under service, path string, hangup <-chan os.Signal, log *zap.Logger) error {
+func live(ctx context.Context, p program, set settings.Settings, under service, before *sidecar.Daemon, path string, hangup <-chan os.Signal, log *zap.Logger) (*sidecar.Daemon, error) {
 	d, err := sidecar.New(sidecar.Config{
 		Settings: set, Getenv: p.getenv, Notify: notifier(log), Version: version, Log: log,
-		Inherited: under.sockets, Watchdog: under.watchdog,
+		Inherited: under.sockets, Watchdog: under.watchdog, Before: before,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -103,12 +105,12 @@ func live(ctx context.Context, p program, set settings.Settings, under service, 
 		}
 	}()
 	if err := d.Run(ctx); err != nil {
-		return err
+		return d, err
 	}
 	if errors.Is(context.Cause(ctx), errReload) {
-		return errReload
+		return d, errReload
 	}
-	return nil
+	return d, nil
 }
 
 // service is what systemd gave the process, if it started it.

@@ -44,6 +44,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -81,6 +82,11 @@ type Config struct {
 
 	// Tags are passed as session tags; they need sts:TagSession on both sides.
 	Tags map[string]string
+
+	// Before is the source of an earlier life of this process, which has ended, or
+	// nil. What it holds is served until the first renewal if it is for the same
+	// role and name: a reload while STS fails takes nothing from anybody.
+	Before *Source
 
 	// Log gets changes of state as Info and failures as Warn. Default: none.
 	Log *zap.Logger
@@ -134,7 +140,7 @@ func New(cfg Config) *Source {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	return &Source{
+	s := &Source{
 		cfg:     cfg,
 		log:     log.With(zap.String("role_arn", cfg.RoleARN), zap.String("session_name", cfg.SessionName)),
 		ready:   make(chan struct{}),
@@ -142,6 +148,27 @@ func New(cfg Config) *Source {
 		pulse:   make(chan struct{}),
 		attempt: make(chan struct{}),
 	}
+	if l := cfg.Before.bequest(cfg); l.valid(time.Now()) {
+		s.current = l
+		close(s.ready)
+	}
+	s.cfg.Before = nil
+	return s
+}
+
+// bequest is what s, which has stopped, leaves to a source of cfg; nil is nothing.
+func (s *Source) bequest(cfg Config) *lease {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	same := s.cfg.RoleARN == cfg.RoleARN && s.cfg.SessionName == cfg.SessionName &&
+		s.cfg.SourceIdentity == cfg.SourceIdentity && maps.Equal(s.cfg.Tags, cfg.Tags)
+	if !s.stopped || s.distrust || !same {
+		return nil
+	}
+	return s.current
 }
 
 // Ready returns a channel that is closed when the first good credentials can

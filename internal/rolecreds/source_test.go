@@ -59,6 +59,45 @@ func TestFirstCredentials(t *testing.T) {
 	})
 }
 
+// TestReload gives what one life held to the next, while STS refuses.
+func TestReload(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"same":            func(*Config) {},
+		"role":            func(c *Config) { c.RoleARN += "2" },
+		"session name":    func(c *Config) { c.SessionName += "2" },
+		"source identity": func(c *Config) { c.SourceIdentity += "2" },
+		"tags":            func(c *Config) { c.Tags = map[string]string{"team": "ml"} },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := &memorySTS{}
+			before := New(testConfig(m))
+			ctx, end := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() { ended <- before.Run(ctx) }()
+			<-before.Ready()
+			held := mustServe(t, before)
+			end()
+			if err := <-ended; err != nil {
+				t.Fatal(err)
+			}
+			m.down = errDial
+			cfg := testConfig(m)
+			cfg.Before = before
+			change(&cfg)
+			s := start(t, cfg)
+			time.Sleep(time.Minute)
+			got, err := within(s)
+			if inherits := err == nil && got.AccessKeyID == held.AccessKeyID; inherits != (name == "same") {
+				t.Errorf("%s: served %q (%v), %q was held", name, got.AccessKeyID, err, held.AccessKeyID)
+			}
+			time.Sleep(time.Until(held.Expires))
+			if _, err := within(s); err == nil {
+				t.Errorf("%s: served beyond the end", name)
+			}
+		})
+	}
+}
+
 func TestColdStampedeCostsOneCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &memorySTS{latency: 700 * time.Millisecond}

@@ -56,6 +56,8 @@ type Config struct {
 	// life. Those at addresses of the settings are served; without one the daemon
 	// listens itself.
 	Inherited []*os.File
+	// Before is the life that has ended with a reload; nil in the first one.
+	Before *Daemon
 	// Watchdog is how long systemd waits for a sign of life; 0 is for ever.
 	Watchdog time.Duration
 }
@@ -73,7 +75,8 @@ type Daemon struct {
 	server *credserver.Server
 	faces  faces
 
-	sourced chan struct{} // closed when source is set
+	before  *rolecreds.Source // of the life before; may be nil
+	sourced chan struct{}     // closed when source is set
 
 	mu        sync.Mutex // guards what is known so far
 	notebook  identity.Notebook
@@ -97,8 +100,13 @@ func New(cfg Config) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	var before *rolecreds.Source
+	if cfg.Before != nil {
+		before, cfg.Before = cfg.Before.held(), nil
+	}
 	return &Daemon{
 		Config:  cfg,
+		before:  before,
 		names:   names,
 		users:   users,
 		started: time.Now(),
@@ -232,8 +240,20 @@ func (d *Daemon) newSource(api basesession.Clients, nb identity.Notebook, facts 
 		SessionName:    sessionName,
 		SourceIdentity: sourceIdentity,
 		Tags:           d.Settings.Role.Tags,
+		Before:         d.before,
 		Log:            d.Log.Named("rolecreds"),
 	}), nil
+}
+
+// held is what d leaves to the life after it, when that has not come as far as to
+// take over what was left to it.
+func (d *Daemon) held() *rolecreds.Source {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.source == nil {
+		return d.before
+	}
+	return d.source
 }
 
 // Retrieve waits for the name to be known and then asks the source.
