@@ -71,7 +71,7 @@ func Run(ctx context.Context, args []string, cfg Config) int {
 		return Done
 	}
 	// Most of what is allocated is short-lived, and memory is promised to be little.
-	defer debug.SetGCPercent(debug.SetGCPercent(50))
+	defer debug.SetGCPercent(debug.SetGCPercent(35))
 	found, err := run(ctx, o, cfg)
 	if err != nil {
 		fmt.Fprintf(cfg.Stderr, "who: %v\n", err)
