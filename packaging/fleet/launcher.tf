@@ -574,6 +574,7 @@ main() {
 
 work() {
   [ -n "$root" ] || [ "$(id -u)" = 0 ] || fail "not installed: this script runs as root, as the on-start script of a notebook instance"
+  take_copy
   get_package
   now=$(printf '%s' "$sum $NBIDENTITY_SETTINGS" | sha256sum)
   if [ "$(cat "$dir/installed" 2>/dev/null)" = "$now" ] && systemctl is-active --quiet nbidentityd.service; then
@@ -583,6 +584,22 @@ work() {
     printf '%s' "$now" >"$dir/installed"
   fi
   report nbidentity
+}
+
+# take_copy looks at a package of this machine once, by a descriptor: who may write
+# where it lies could put another in its place between the check and the install.
+take_copy() {
+  case $NBIDENTITY_PACKAGE in /*) ;; *) return ;; esac
+  [ -r "$NBIDENTITY_PACKAGE" ] || return 0 # get_package says so
+  exec 7<"$NBIDENTITY_PACKAGE"
+  case $NBIDENTITY_SHA256,$(stat -L -c %u /proc/self/fd/7) in
+  ,0 | ,"$(id -u)") ;;
+  ,*) fail "not installed: $NBIDENTITY_PACKAGE belongs to another user, who could change it: set NBIDENTITY_SHA256, or take a package in S3" ;;
+  esac
+  copy=$dir/copy-$${NBIDENTITY_PACKAGE##*/}
+  cat <&7 >"$copy" || fail "not installed: $NBIDENTITY_PACKAGE cannot be copied to $dir"
+  exec 7<&-
+  NBIDENTITY_PACKAGE=$copy
 }
 
 install_package() {
