@@ -46,6 +46,7 @@ var edges = map[string][]string{
 	"internal/identity":               {"internal/lazyregexp"},
 	"internal/imdsprobe":              {},
 	"internal/installation":           {"internal/blueprint", "internal/configguard", "internal/credserver", "internal/identity", "internal/kernelenv", "internal/netfence", "internal/netfence/plan", "internal/notebookuser", "internal/safefile", "internal/settings"},
+	"internal/journal":                {},
 	"internal/kernelenv":              {"internal/lazyregexp"},
 	"internal/lazyregexp":             {},
 	"internal/metadatafile":           {"internal/awscause", "internal/identity"},

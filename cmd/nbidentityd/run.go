@@ -17,6 +17,7 @@ import (
 
 	"github.com/nbidentityd/nbidentityd/internal/blueprint"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
+	"github.com/nbidentityd/nbidentityd/internal/journal"
 	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
 	"github.com/nbidentityd/nbidentityd/internal/sidecar"
@@ -51,7 +52,9 @@ func runDaemon(ctx context.Context, p program, args []string) error {
 	signal.Notify(hangup, unix.SIGHUP)
 	defer signal.Stop(hangup)
 
-	log, err := newLogger(set.LogLevel)
+	lines := journal.New(os.Stderr)
+	defer func() { _ = lines.Sync() }() // a log that is full does not keep us from stopping well
+	log, audit, err := newLoggers(set.LogLevel, lines)
 	if err != nil {
 		return err
 	}
@@ -62,7 +65,7 @@ func runDaemon(ctx context.Context, p program, args []string) error {
 	}
 	var before *sidecar.Daemon
 	for {
-		d, err := live(ctx, p, set, under, before, path, hangup, log)
+		d, err := live(ctx, p, set, under, before, path, hangup, log, audit)
 		before = d
 		if !errors.Is(err, errReload) {
 			return finish(err, log)
@@ -70,7 +73,7 @@ func runDaemon(ctx context.Context, p program, args []string) error {
 		if set, err = settings.Load(path); err != nil {
 			return err // read a moment ago without an error
 		}
-		if log, err = newLogger(set.LogLevel); err != nil {
+		if log, audit, err = newLoggers(set.LogLevel, lines); err != nil {
 			return err
 		}
 		log.Info("settings read again", zap.String("settings", path))
@@ -80,9 +83,9 @@ func runDaemon(ctx context.Context, p program, args []string) error {
 // live runs one daemon until a signal ends it (nil), a hangup asks for the
 // settings to be read again (errReload), or it breaks. Settings that do not
 // read leave the running daemon as it is.
-func live(ctx context.Context, p program, set settings.Settings, under service, before *sidecar.Daemon, path string, hangup <-chan os.Signal, log *zap.Logger) (*sidecar.Daemon, error) {
+func live(ctx context.Context, p program, set settings.Settings, under service, before *sidecar.Daemon, path string, hangup <-chan os.Signal, log, audit *zap.Logger) (*sidecar.Daemon, error) {
 	d, err := sidecar.New(sidecar.Config{
-		Settings: set, Getenv: p.getenv, Notify: notifier(log), Version: version, Log: log,
+		Settings: set, Getenv: p.getenv, Notify: notifier(log), Version: version, Log: log, Audit: audit,
 		Inherited: under.sockets, Watchdog: under.watchdog, Before: before,
 	})
 	if err != nil {
@@ -155,20 +158,19 @@ func notifier(log *zap.Logger) func(string) {
 	}
 }
 
-// newLogger writes JSON lines to stderr, none dropped: these are the audit.
-func newLogger(level string) (*zap.Logger, error) {
+// newLoggers write JSON lines, none dropped. Those of the audit, of which a busy
+// notebook makes hundreds in a second, are written some at a time.
+func newLoggers(level string, lines *journal.Writer) (log, audit *zap.Logger, err error) {
 	at, err := zapcore.ParseLevel(level)
 	if err != nil {
-		return nil, fmt.Errorf("log_level: %w", err)
+		return nil, nil, fmt.Errorf("log_level: %w", err)
 	}
-	cfg := zap.NewProductionConfig()
-	cfg.Level.SetLevel(at)
-	cfg.Sampling = nil
-	cfg.DisableStacktrace = true
-	cfg.DisableCaller = true
-	cfg.EncoderConfig.TimeKey = "time"
-	cfg.EncoderConfig.EncodeTime = zapcore.RFC3339NanoTimeEncoder
-	return cfg.Build()
+	form := zap.NewProductionEncoderConfig()
+	form.TimeKey = "time"
+	form.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	json := zapcore.NewJSONEncoder(form)
+	log = zap.New(zapcore.NewCore(json, lines, at), zap.ErrorOutput(lines))
+	return log, zap.New(lines.Later(json, at), zap.ErrorOutput(lines)), nil
 }
 
 func checkRun(p program, set settings.Settings, path string) error {

@@ -21,8 +21,8 @@
 //     is never handed out, whatever the provider returns, and the expiry that
 //     is handed out is never later than the true one. One with so little life
 //     that its clients will ask at each call is handed out and counted;
-//   - each credential handed out has its line in the log before the first byte
-//     is sent, with uid, face, end of the key id and expiry, and with pid and
+//   - each credential handed out has its line given to the log before the first
+//     byte is sent (package journal says when it is written), with uid, face, end of the key id and expiry, and with pid and
 //     program (unix) or address (TCP); no log line, metric or error holds a
 //     secret;
 //   - a browser's page, a proxy and a name that was made to lead here (DNS
@@ -111,6 +111,8 @@ type Config struct {
 	// Version is shown in the build_info metric.
 	Version string
 	Log     *zap.Logger
+	// Audit takes the lines of credentials handed out; nil means Log.
+	Audit *zap.Logger
 }
 
 // Server serves one provider. Its methods may be used concurrently.
@@ -123,6 +125,7 @@ type Server struct {
 	maxConns    int
 	metrics     *metrics.Set
 	log         *zap.Logger
+	audit       *zap.Logger
 	refusals    *refusals.Log
 
 	latest   atomic.Pointer[credential] // of the provider
@@ -140,6 +143,7 @@ func New(cfg Config) *Server {
 		maxConns:    cfg.MaxConns,
 		metrics:     cfg.Metrics,
 		log:         cfg.Log,
+		audit:       cfg.Audit,
 	}
 	if s.report == nil {
 		s.report = func() status.Report { return status.Report{} }
@@ -153,7 +157,10 @@ func New(cfg Config) *Server {
 	if s.log == nil {
 		s.log = zap.NewNop()
 	}
-	s.log = s.log.Named("credserver")
+	if s.audit == nil {
+		s.audit = s.log
+	}
+	s.log, s.audit = s.log.Named("credserver"), s.audit.Named("credserver")
 	s.refusals = refusals.New(s.log)
 	for _, uid := range append([]uint32{uint32(os.Geteuid())}, cfg.AllowUIDs...) {
 		if uid != caller.NoUID && !s.allowed(uid) {

@@ -33,7 +33,7 @@ func (f *face) vend(ctx context.Context, c *gate.Conn) (*credential, error) {
 	if time.Until(what.Expires) < f.leastLife {
 		f.short.Inc()
 	}
-	what.audit.Info("credentials vended", append(c.Fields(), f.named)...)
+	what.audit.Info("credentials vended", c.Fields(f.named)...)
 	return what, nil
 }
 
@@ -56,7 +56,7 @@ func (s *Server) current(ctx context.Context, patience time.Duration) (*credenti
 		if err != nil {
 			return nil, &refusal{code: "failed", message: err.Error()}
 		}
-		c = &credential{set, s.log.With(zap.String("key_id_suffix", set.KeySuffix()), zap.Time("expires", set.Expires))}
+		c = &credential{set, s.audit.With(zap.String("key_id_suffix", set.KeySuffix()), zap.Time("expires", set.Expires))}
 		s.latest.Store(c)
 	}
 	if c.Expired() {

@@ -3,7 +3,6 @@ package gate
 import (
 	"net"
 	"net/http"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +16,9 @@ type Conn struct {
 	net.Conn
 	Caller  caller.Caller
 	Allowed bool
+	// Proof is the last token that its caller has shown to be good; "" if none.
+	// It belongs to the goroutine that serves the connection.
+	Proof string
 
 	gate  *Gate
 	share *share
@@ -32,11 +34,11 @@ type Conn struct {
 	turn      atomic.Bool // holds one of share.turns
 }
 
-// Fields are those of the caller, for a log line. Those of one connection are
-// found out once, by the goroutine that serves it.
-func (c *Conn) Fields() []zap.Field {
+// Fields are those of the caller, for a log line, and one more. They are found
+// out once for a connection, by the goroutine that serves it.
+func (c *Conn) Fields(one zap.Field) []zap.Field {
 	if c.fields == nil {
-		c.fields = slices.Clip(c.Caller.Fields())
+		c.fields = append(c.Caller.Fields(), one)
 	}
 	return c.fields
 }
