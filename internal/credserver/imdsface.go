@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nbidentityd/nbidentityd/internal/credserver/caller"
 	"github.com/nbidentityd/nbidentityd/internal/credserver/gate"
 	"github.com/nbidentityd/nbidentityd/internal/credserver/imdstoken"
 	"github.com/nbidentityd/nbidentityd/internal/credserver/passthrough"
@@ -141,7 +140,7 @@ func (f *imdsFace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.refuse(w, r, http.StatusBadRequest, errBody)
 		return
 	}
-	if !f.hasToken(r, c.Caller) {
+	if !f.hasToken(r, c) {
 		f.refuse(w, r, http.StatusUnauthorized, errMetadataToken)
 		return
 	}
@@ -180,12 +179,21 @@ func (f *imdsFace) serveToken(w http.ResponseWriter, r *http.Request, c *gate.Co
 }
 
 // hasToken reports whether r bears a good token, or needs none.
-func (f *imdsFace) hasToken(r *http.Request, who caller.Caller) bool {
+// What was good on this connection is so again until it ends.
+func (f *imdsFace) hasToken(r *http.Request, c *gate.Conn) bool {
 	values := r.Header[tokenHeader]
 	if len(values) != 1 {
 		return len(values) == 0 && f.cfg.AllowV1
 	}
-	return f.tokens.Valid(values[0], who.Bearer())
+	token := values[0]
+	if token == c.Proof && token != "" {
+		return f.tokens.Lives(token)
+	}
+	if !f.tokens.Valid(token, c.Caller.Bearer()) {
+		return false
+	}
+	c.Proof = token
+	return true
 }
 
 func (f *imdsFace) serveMetadata(w http.ResponseWriter, r *http.Request, c *gate.Conn) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"net/netip"
 	"os"
 	"strings"
@@ -298,4 +299,36 @@ func FuzzContainer(f *testing.F) {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 	})
+}
+
+// On a kept connection a token is as good as it was, and no other is; it ends
+// with its life.
+func TestIMDSTokenOnKeptConnection(t *testing.T) {
+	r := startIMDS(t, Config{Credentials: &provider{value: good()}}, IMDSConfig{})
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	ask := func(token string) error {
+		_, err := fetch(client, "GET", r.url()+rolesPath+"/nbidentityd", tokenHeader, token)
+		return err
+	}
+	begin := time.Now()
+	short, long := r.imdsToken(t, "2"), r.imdsToken(t, "600")
+	for range 3 {
+		if err := ask(long); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := ask(short); err != nil && time.Since(begin) < time.Second {
+		t.Error(err)
+	}
+	if ask(long[:len(long)-1]+"=") == nil || ask("") == nil {
+		t.Error("answered without the token")
+	}
+	time.Sleep(2 * time.Second)
+	if ask(short) == nil {
+		t.Error("answered after the token's life")
+	}
+	if err := ask(long); err != nil {
+		t.Error(err)
+	}
 }

@@ -81,3 +81,21 @@ func BenchmarkValid(b *testing.B) {
 		i.Valid(token, "uid 1000")
 	}
 }
+
+// A token that was good lives to its end and no longer.
+func TestLives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := New()
+		token := i.Issue("1000", time.Minute)
+		for _, after := range []time.Duration{0, 59 * time.Second, 60 * time.Second, time.Hour} {
+			begin := time.Now()
+			time.Sleep(after - begin.Sub(i.started))
+			if want := after < time.Minute; i.Lives(token) != want || i.Valid(token, "1000") != want {
+				t.Errorf("after %v: lives %v, valid %v, want %v", after, i.Lives(token), i.Valid(token, "1000"), want)
+			}
+		}
+		if i.Lives("") || i.Lives("x") || i.Lives(strings.Repeat("x", 1000)) {
+			t.Error("what is no token lives")
+		}
+	})
+}
