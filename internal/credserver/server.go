@@ -45,6 +45,11 @@
 // connection; over TCP the owner of a socket cannot change, so the check at its
 // start holds for all.
 //
+// What needs no face is in rooms of its own: who calls (caller), who has a place
+// and a turn and until when (gate), the forms of a credential (document), the log
+// of refusals (refusals). The rest is more than 500 lines because the three faces
+// share their checks and their refusals, and answer with the same credential.
+//
 // It relies on what AWS documents: for process credentials (AWS SDKs and Tools
 // Reference Guide, "Process credential provider") Version is the number 1,
 // Expiration is ISO 8601, and a session without Expiration is never refreshed;
