@@ -51,7 +51,7 @@ type Config struct {
 	Notify   func(state string)  // tells systemd, in the words of sd_notify(3)
 	Version  string              // ours, for the status and the metrics
 	Log      *zap.Logger
-	Audit    *zap.Logger                // takes a line for each credential handed out; nil means Log
+	Audit    *zap.Logger // takes a line for each credential handed out; nil means Log
 
 	// Inherited are listening sockets from systemd, which stay open after each
 	// life. Those at addresses of the settings are served; without one the daemon
