@@ -191,6 +191,32 @@ func TestLiveFlushIsRepaired(t *testing.T) {
 	})
 }
 
+// What passes may keep the fence from being put up at the daemon's start.
+func TestLiveRunPutsUpWhatApplyCouldNot(t *testing.T) {
+	eachFlavour(t, func(t *testing.T, flavour string) {
+		l := newLab(t)
+		f := l.fence(flavour, plan.Config{RedirectPort: facePort})
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		l.do(func() {
+			if err := f.Apply(over); err == nil {
+				t.Error("applied after the end")
+			}
+		})
+		if s := f.Status(); s.Intact() || s.Err == nil {
+			t.Errorf("status after a failure: %+v", s)
+		}
+		wantPrefix(t, "without a fence", l.get(notebookUID, imds4), "real")
+		l.watched(f)
+		for start := time.Now(); !f.Status().Intact(); time.Sleep(time.Millisecond) {
+			if time.Since(start) > time.Minute {
+				t.Fatalf("not put up: %+v", f.Status())
+			}
+		}
+		wantPrefix(t, "afterwards", l.get(notebookUID, imds4), "face")
+	})
+}
+
 // A user who asks all the time while others flush gets no connection that
 // outlives the repair.
 func TestLiveWindowLeavesNoConnection(t *testing.T) {

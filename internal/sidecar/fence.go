@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"net/url"
 	"os"
@@ -26,7 +27,8 @@ const assessEvery = time.Minute
 
 // raiseFence puts the packet rules around the platform's metadata service and
 // keeps them. It stands after the daemon's end: an open gate would be worse than
-// a closed one. Where none can be had, the reason shows in the status.
+// a closed one. Where none can be had, the reason shows in the status; what may pass,
+// another program's lock on the rules say, is tried again.
 func (d *Daemon) raiseFence(ctx context.Context, group *errgroup.Group, nb identity.Notebook) {
 	if nb.Surface != identity.SurfaceNotebookInstance {
 		d.noFence("Studio's credentials endpoint cannot be fenced")
@@ -46,6 +48,8 @@ func (d *Daemon) raiseFence(ctx context.Context, group *errgroup.Group, nb ident
 	}
 	if err != nil {
 		d.Log.Error("no fence around the metadata service", zap.Error(err))
+	}
+	if fence == nil || errors.Is(err, netfence.ErrNotPermitted) {
 		d.noFence(err.Error())
 		return
 	}
