@@ -48,7 +48,7 @@ func TestInstance(t *testing.T) {
 			m.env["NBIDENTITY_SETTINGS"] = "role.arn = \"arn:aws:iam::111122223333:role/NotebookWork\""
 			m.start(unhurried(t, lifecycle.NotebookInstance)).want(t, 0, "installed: nbidentityd 1.2.3", "made as alice-nb")
 			want := []string{
-				"rpm -U --replacepkgs --oldpackage " + m.path("nb.rpm"),
+				"rpm -U --replacepkgs --oldpackage " + m.path("run/nbidentityd-lifecycle/copy-nb.rpm"), // which no user can change
 				"nbidentityd run -check",
 				"systemctl daemon-reload",
 				"nbidentityd install -restart-jupyter",
