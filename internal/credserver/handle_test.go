@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"testing"
 
 	"github.com/nbidentityd/nbidentityd/internal/credserver/authtoken"
@@ -14,7 +15,7 @@ import (
 )
 
 func containerFaceForTest(s *Server) containerFace {
-	f := s.newContainerFace(authtoken.New(0))
+	f := s.newContainerFace(authtoken.New(uint32(os.Getuid())))
 	f.hosts = newHosts(1338)
 	return f
 }

@@ -226,6 +226,9 @@ func (s *socket) Close() error {
 		if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.made) {
 			s.err = errors.Join(s.err, os.Remove(s.path))
 		}
+		// A child forked at this moment has the lock as well until its exec, and
+		// would keep the next daemon out.
+		_ = unix.Flock(int(s.lock.Fd()), unix.LOCK_UN)
 		if err := s.lock.Close(); !errors.Is(err, os.ErrClosed) { // it may be another's, too
 			s.err = errors.Join(s.err, err)
 		}

@@ -287,7 +287,7 @@ func TestWaitsForFirstCredential(t *testing.T) {
 		if err := container.tokens.Write(dir); err != nil {
 			t.Fatal(err)
 		}
-		token := (&onTCP{dir: dir}).token(t, 0)
+		token := (&onTCP{dir: dir}).token(t, uint32(os.Getuid()))
 		for _, tt := range []struct {
 			face   http.Handler
 			path   string
