@@ -34,7 +34,7 @@ const (
 	row      = 22
 	label    = 330 // where bars begin
 	one      = 190 // the length of a ratio of 1
-	longest  = width - label - 150
+	longest  = width - label - 210
 	headRoom = 70
 )
 
