@@ -159,7 +159,8 @@ func notifier(log *zap.Logger) func(string) {
 }
 
 // newLoggers write JSON lines, none dropped. Those of the audit, of which a busy
-// notebook makes hundreds in a second, are written some at a time.
+// notebook makes hundreds in a second, are written some at a time, and whatever the
+// level: who got credentials is no question of how much somebody wants to read.
 func newLoggers(level string, lines *journal.Writer) (log, audit *zap.Logger, err error) {
 	at, err := zapcore.ParseLevel(level)
 	if err != nil {
@@ -170,7 +171,7 @@ func newLoggers(level string, lines *journal.Writer) (log, audit *zap.Logger, er
 	form.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 	json := zapcore.NewJSONEncoder(form)
 	log = zap.New(zapcore.NewCore(json, lines, at), zap.ErrorOutput(lines))
-	return log, zap.New(lines.Later(json, at), zap.ErrorOutput(lines)), nil
+	return log, zap.New(lines.Later(json, min(at, zapcore.InfoLevel)), zap.ErrorOutput(lines)), nil
 }
 
 func checkRun(p program, set settings.Settings, path string) error {
