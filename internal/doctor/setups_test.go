@@ -24,6 +24,7 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws/fault"
 	"github.com/nbidentityd/nbidentityd/internal/fakeaws/scenario"
 	"github.com/nbidentityd/nbidentityd/internal/kernelenv"
+	"github.com/nbidentityd/nbidentityd/internal/lab"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
 )
 
@@ -344,13 +345,26 @@ func hang(s *setup) {
 	s.t.Cleanup(func() { l.Close() })
 }
 
-// takePort is faster than the daemon at one of its ports.
+// takePort is faster than the daemon at one of its ports, and gives it back when
+// it is told to.
 func takePort(s *setup) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	port, err := lab.FreePort()
+	s.must(err)
+	l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
 	s.must(err)
 	s.t.Cleanup(func() { l.Close() })
-	s.onMend = func(string) { l.Close() }
-	s.change(func(set *settings.Settings) { set.Faces.ContainerPort = l.Addr().(*net.TCPAddr).Port })
+	s.onMend = func(string) {
+		l.Close()
+		// A program that another test is just starting keeps the port a moment longer.
+		for refused := false; !refused; {
+			c, err := net.Dial("tcp4", l.Addr().String())
+			if refused = errors.Is(err, syscall.ECONNREFUSED); err == nil {
+				c.Close()
+				time.Sleep(time.Millisecond)
+			}
+		}
+	}
+	s.change(func(set *settings.Settings) { set.Faces.ContainerPort = port })
 }
 
 // faces opens the container face at a port of its own, as systemd does: nobody

@@ -3,8 +3,6 @@ package installation_test
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -99,19 +97,10 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-// freePort is one that the kernel gives to nobody before the daemon takes it:
-// below those that it chooses from.
 func freePort(t *testing.T) int {
-	for range 100 {
-		port := 20_000 + rand.N(10_000)
-		l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			check(t, l.Close())
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return 0
+	port, err := lab.FreePort()
+	check(t, err)
+	return port
 }
 
 func check(t *testing.T, err error) {

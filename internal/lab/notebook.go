@@ -11,6 +11,10 @@ import (
 	"strings"
 )
 
+// Metadata is resource-metadata.json on the notebook instance alice-nb of
+// fakeaws' own scenario.
+const Metadata = `{"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb", "ResourceName": "alice-nb"}`
+
 // Notebook is a machine or Studio app on which the daemon runs: its metadata,
 // its user and the daemon's settings.
 type Notebook struct {

@@ -159,8 +159,7 @@ func (s *siege) scenario(ctx context.Context) (path string, err error) {
 // controls are calls before the daemon's start, which must show as nobody's:
 // else the attempts would prove nothing. They are not counted.
 func (s *siege) controls(ctx context.Context) (err error) {
-	s.nb, err = s.lab.NewNotebook(s.account, lab.Notebook{Name: instance, UID: userUID, Unlocked: true, Enter: stage.Enter(instance), Metadata: `{
-		"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb", "ResourceName": "alice-nb"}`})
+	s.nb, err = s.lab.NewNotebook(s.account, lab.Notebook{Name: instance, UID: userUID, Unlocked: true, Enter: stage.Enter(instance), Metadata: lab.Metadata})
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,8 +19,6 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/lab"
 	"github.com/nbidentityd/nbidentityd/internal/lab/bench/gauge"
 )
-
-const metadata = `{"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb", "ResourceName": "alice-nb"}`
 
 func main() {
 	bin := flag.String("bin", "bin", "`directory` of the built programs")
@@ -43,17 +40,17 @@ func run(ctx context.Context, bin string, runs int) (err error) {
 	if err != nil {
 		return err
 	}
-	imdsPort, err := freePort()
+	imdsPort, err := lab.FreePort()
 	if err != nil {
 		return err
 	}
-	containerPort, err := freePort()
+	containerPort, err := lab.FreePort()
 	if err != nil {
 		return err
 	}
 	nb, err := l.NewNotebook(account, lab.Notebook{
 		Name: "bench", UID: os.Getuid(), IMDS: account.IMDS["alice-nb"], IMDSPort: imdsPort, ContainerPort: containerPort,
-		Metadata: metadata,
+		Metadata: lab.Metadata,
 	})
 	if err != nil {
 		return err
@@ -72,15 +69,6 @@ func run(ctx context.Context, bin string, runs int) (err error) {
 		return err
 	}
 	return errors.Join(firstCredentials(ctx, l, account), boto(ctx, l, account, nb, fresh))
-}
-
-// freePort is a loopback port that nobody uses at the moment.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
 
 // starts compares a whole nbidentity credentials with the least that a Go and a

@@ -30,7 +30,7 @@ func firstCredentials(ctx context.Context, l *lab.Lab, account *lab.Account) err
 	var first, last [2]time.Duration
 	for _, link := range links {
 		nb, err := l.NewNotebook(account, lab.Notebook{
-			Name: fmt.Sprintf("start-%d", link.Milliseconds()), UID: os.Getuid(), IMDS: account.IMDS["alice-nb"], Metadata: metadata,
+			Name: fmt.Sprintf("start-%d", link.Milliseconds()), UID: os.Getuid(), IMDS: account.IMDS["alice-nb"], Metadata: lab.Metadata,
 		})
 		if err != nil {
 			return err

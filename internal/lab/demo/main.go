@@ -40,11 +40,9 @@ const appARN = "arn:aws:sagemaker:us-east-1:111122223333:app/d-exampledomain"
 func stories() []story {
 	return []story{
 		{
-			title: "notebook instance",
-			notebook: lab.Notebook{Name: "instance", Metadata: `{
-				"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb",
-				"ResourceName": "alice-nb"}`},
-			want: "alice-nb",
+			title:    "notebook instance",
+			notebook: lab.Notebook{Name: "instance", Metadata: lab.Metadata},
+			want:     "alice-nb",
 		},
 		{
 			title: "Studio user profile",

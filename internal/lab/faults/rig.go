@@ -19,9 +19,8 @@ import (
 )
 
 const (
-	name     = "alice-nb" // of the notebook instance
-	metadata = `{"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb", "ResourceName": "alice-nb"}`
-	app      = `{"AppType": "KernelGateway", "DomainId": "d-exampledomain", "UserProfileName": "alice", "ExecutionRoleArn": "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole", "ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:app/d-exampledomain/alice/KernelGateway/datascience--1-0-ml-t3-medium", "ResourceName": "datascience--1-0-ml-t3-medium"}`
+	name = "alice-nb" // of the notebook instance
+	app  = `{"AppType": "KernelGateway", "DomainId": "d-exampledomain", "UserProfileName": "alice", "ExecutionRoleArn": "arn:aws:iam::111122223333:role/service-role/AmazonSageMaker-ExecutionRole", "ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:app/d-exampledomain/alice/KernelGateway/datascience--1-0-ml-t3-medium", "ResourceName": "datascience--1-0-ml-t3-medium"}`
 
 	// hour is how long an hour of a session lasts here, and a whole session
 	// with it: it is renewed at half of that.
@@ -132,7 +131,7 @@ func (t trial) rig(ctx context.Context, bin string) (r *rig, err error) {
 	if r.account, err = l.StartAccount(ctx, "-scenario", scenario, "-imds", name+"=127.0.0.1:0"); err != nil {
 		return nil, err
 	}
-	nb := lab.Notebook{Name: "nb", UID: os.Getuid(), Metadata: metadata, IMDS: r.account.IMDS[name]}
+	nb := lab.Notebook{Name: "nb", UID: os.Getuid(), Metadata: lab.Metadata, IMDS: r.account.IMDS[name]}
 	if t.studio {
 		nb.IMDS, nb.Metadata = "", app
 		nb.Container, nb.ContainerPath = r.account.Container, r.account.ContainerPaths["alice-classic"]

@@ -111,7 +111,7 @@ func starts() []trial {
 				return err
 			}
 			r.notice(ctx)
-			return os.WriteFile(path, []byte(metadata), 0o644)
+			return os.WriteFile(path, []byte(lab.Metadata), 0o644)
 		}}
 	}
 	startWith := func(content string) func(context.Context, *rig, string) error {
@@ -138,15 +138,15 @@ func starts() []trial {
 			return nil
 		}),
 		file("empty", startWith("")),
-		file("half-written", startWith(metadata[:len(metadata)/2])),
+		file("half-written", startWith(lab.Metadata[:len(lab.Metadata)/2])),
 		trial{name: "metadata file replaced by another notebook's", act: func(ctx context.Context, r *rig) error {
 			path := filepath.Join(r.lab.Dir, "nb", "resource-metadata.json")
-			other := strings.ReplaceAll(metadata, name, "bob-nb")
+			other := strings.ReplaceAll(lab.Metadata, name, "bob-nb")
 			if err := os.WriteFile(path, []byte(other), 0o644); err != nil {
 				return err
 			}
 			sleep(ctx, hour) // a renewal or two
-			return os.WriteFile(path, []byte(metadata), 0o644)
+			return os.WriteFile(path, []byte(lab.Metadata), 0o644)
 		}},
 	)
 }

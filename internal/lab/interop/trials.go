@@ -39,10 +39,6 @@ type trial struct {
 	about    string // what is special about it
 }
 
-const instance = `{
-	"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb",
-	"ResourceName": "alice-nb"}`
-
 const space = `{
 	"AppType": "JupyterLab", "DomainId": "d-exampledomain", "SpaceName": "alice-space",
 	"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:app/d-exampledomain/alice-space/JupyterLab/default",
@@ -54,7 +50,7 @@ const space = `{
 // that stand in for the client.
 func trials(bin string) []trial {
 	onInstance := func(about string, nb lab.Notebook) trial {
-		nb.UID, nb.Metadata = clientUID, instance
+		nb.UID, nb.Metadata = clientUID, lab.Metadata
 		return trial{notebook: nb, want: "alice-nb", platform: stage.IMDSAddress, about: about}
 	}
 	return []trial{

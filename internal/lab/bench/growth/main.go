@@ -9,7 +9,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"os/signal"
 
@@ -17,8 +16,6 @@ import (
 
 	"github.com/nbidentityd/nbidentityd/internal/lab"
 )
-
-const metadata = `{"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb", "ResourceName": "alice-nb"}`
 
 func main() {
 	bin := flag.String("bin", "bin", "`directory` of the built programs")
@@ -52,18 +49,9 @@ func run(ctx context.Context, bin string, runs int) (err error) {
 
 // notebook is one of our own user's.
 func notebook(l *lab.Lab, account *lab.Account, name string) (*lab.Notebook, error) {
-	port, err := freePort()
+	port, err := lab.FreePort()
 	if err != nil {
 		return nil, err
 	}
-	return l.NewNotebook(account, lab.Notebook{Name: name, UID: os.Getuid(), IMDS: account.IMDS["alice-nb"], ContainerPort: port, Metadata: metadata})
-}
-
-// freePort is a loopback port that nobody uses at the moment.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
+	return l.NewNotebook(account, lab.Notebook{Name: name, UID: os.Getuid(), IMDS: account.IMDS["alice-nb"], ContainerPort: port, Metadata: lab.Metadata})
 }

@@ -14,9 +14,8 @@ import (
 )
 
 const (
-	metadata = `{"ResourceArn": "arn:aws:sagemaker:us-east-1:111122223333:notebook-instance/alice-nb", "ResourceName": "alice-nb"}`
-	userUID  = 1500
-	place    = "bench" // the notebook's name on the stage
+	userUID = 1500
+	place   = "bench" // the notebook's name on the stage
 )
 
 // bundles are where systems keep the certificates that they trust; the daemon
@@ -93,7 +92,7 @@ func (m measurement) account(ctx context.Context, l *lab.Lab, flags ...string) (
 
 // measure starts the daemon, waits until it has seen to everything, and measures.
 func (m measurement) measure(ctx context.Context, l *lab.Lab, account *lab.Account, watch time.Duration, like lab.Notebook) error {
-	like.Name, like.Metadata = place, metadata
+	like.Name, like.Metadata = place, lab.Metadata
 	nb, err := l.NewNotebook(account, like)
 	if err != nil {
 		return err
