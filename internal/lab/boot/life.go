@@ -28,10 +28,9 @@ func (n *instance) underLoad(ctx context.Context, do func() error) (callReport, 
 	if err != nil {
 		return callReport{}, err
 	}
-	time.Sleep(time.Second) // the load is under way
 	done := do()
 	if done == nil {
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // calls after it count, too
 	}
 	report, err := l.stop()
 	return report, errors.Join(done, err)
@@ -70,7 +69,7 @@ func (n *instance) kill(ctx context.Context) error {
 					return err
 				}
 				pauses = append(pauses, pause)
-				time.Sleep(300 * time.Millisecond)
+				time.Sleep(300 * time.Millisecond) // so that each worker calls between two kills
 			}
 			return nil
 		})

@@ -2,9 +2,9 @@
 // calls: it reads the inputs, asks the index about each call, selects, counts, and
 // shows.
 //
-// It guarantees that memory does not grow with the number of calls but by what the
-// result holds: with a limit, that many calls; with a grouping, the groups. It makes no
-// request to AWS; inputs that have to be fetched are the caller's, in Config.Fetch.
+// It guarantees that memory does not grow with the number of calls but for what package
+// intake keeps of each and by what the result holds: with a limit, that many calls; with
+// a grouping, the groups. It makes no request to AWS; inputs that have to be fetched are the caller's, in Config.Fetch.
 package who
 
 import (
