@@ -21,6 +21,9 @@
 //
 // status exits 0 when the state is ok, 3 when it is anything else, and 1 when
 // the daemon cannot be asked; for that it takes at most a second of patience.
+//
+// It is longer than most, and the one command with more than wiring, because it
+// does by system calls what packages would do for it (ask.go, answer.go).
 package main
 
 import (

@@ -13,8 +13,8 @@
 //	nbidentityd who        say who made which AWS calls, from CloudTrail records
 //	nbidentityd version    print the version
 //
-// This package only wires the rooms under internal together; README.md is the
-// manual. Exit codes: 0 done, 1 failed, 2 usage, 3 found something.
+// This package only wires the rooms under internal together, in a file for each
+// command, most of which are flags; README.md is the manual. Exit codes: 0 done, 1 failed, 2 usage, 3 found something.
 package main
 
 import (

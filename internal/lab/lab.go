@@ -5,6 +5,9 @@
 // Every process writes its output to a file of the lab's directory, so that a
 // run can be searched afterwards for what must not be there; see
 // [Lab.FindSecrets].
+//
+// It is longer than most because a trial needs all of it at once: an account, a
+// notebook, its processes, and a judge.
 package lab
 
 import (

@@ -2,6 +2,9 @@
 // something: clients at once, from one to ten thousand, beside a bare net/http
 // server under the same load, and profiles in the user's ~/.aws/config, from one to
 // a thousand.
+//
+// It is longer than most for its two unlike loads: a crowd that tries again as
+// clients do (crowd.go), and six costs of a file (profiles.go).
 package main
 
 import (
