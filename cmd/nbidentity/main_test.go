@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/nbidentityd/nbidentityd/internal/credserver"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/listener"
 	reports "github.com/nbidentityd/nbidentityd/internal/status"
 )
 
@@ -93,7 +94,7 @@ func shortDir(t testing.TB) string {
 
 // serve starts a real server and returns what stops it.
 func serve(path string, s *source) (stop func() error, err error) {
-	l, err := credserver.Listen(path, 0o666)
+	l, err := listener.Unix(path, 0o666)
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/nbidentityd/nbidentityd/internal/credserver/authtoken"
 	"github.com/nbidentityd/nbidentityd/internal/credserver/document"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/listener"
 )
 
 // BenchmarkAnswer shows what an answer of a face takes of the processor, audit
@@ -79,7 +80,7 @@ func startFace(b *testing.B, name string) (net.Addr, string) {
 	var serve func(ctx context.Context) error
 	request := "GET /v1/credentials HTTP/1.1\r\nHost: x\r\n\r\n"
 	if name == "unix" {
-		l, err = Listen(filepath.Join(shortDir(b), "s"), 0o600)
+		l, err = listener.Unix(filepath.Join(shortDir(b), "s"), 0o600)
 		serve = func(ctx context.Context) error { return s.Serve(ctx, l) }
 	} else {
 		l = listenAt(b, "127.0.0.1:0")

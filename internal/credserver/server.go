@@ -45,10 +45,11 @@
 // connection; over TCP the owner of a socket cannot change, so the check at its
 // start holds for all.
 //
-// What needs no face is in rooms of its own: who calls (caller), who has a place
-// and a turn and until when (gate), the forms of a credential (document), the log
-// of refusals (refusals). The rest is more than 500 lines because the three faces
-// share their checks and their refusals, and answer with the same credential.
+// What needs no face is in rooms of its own: where to listen (listener), who calls
+// (caller), who has a place and a turn and until when (gate), the forms of a
+// credential (document), the log of refusals (refusals). The rest is more than 500
+// lines because the three faces share their checks and their refusals, and answer
+// with the same credential.
 //
 // It relies on what AWS documents: for process credentials (AWS SDKs and Tools
 // Reference Guide, "Process credential provider") Version is the number 1,
@@ -186,9 +187,9 @@ func (s *Server) allowed(uid uint32) bool {
 	return false
 }
 
-// Serve answers on the unix listener l, from Listen or from systemd, until ctx
-// ends or l breaks. It closes l, and returns when the last connection is done
-// or has been cut off: nil after ctx ended, else what broke.
+// Serve answers on the unix listener l, from package listener or from systemd,
+// until ctx ends or l breaks. It closes l, and returns when the last connection is
+// done or has been cut off: nil after ctx ended, else what broke.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if n := l.Addr().Network(); n != "unix" {
 		return errors.Join(fmt.Errorf("serving on %s: want a unix socket, got %q", l.Addr(), n), l.Close())

@@ -30,11 +30,28 @@ import (
 
 	"github.com/nbidentityd/nbidentityd/internal/credserver/document"
 	"github.com/nbidentityd/nbidentityd/internal/credserver/gate"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/listener"
 	"github.com/nbidentityd/nbidentityd/internal/credserver/refusals"
 	"github.com/nbidentityd/nbidentityd/internal/status"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// shortDir is a private directory whose path leaves room for a socket's name.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "nb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
 
 // provider is a source of credentials that a test can change at any time.
 type provider struct {
@@ -84,7 +101,7 @@ type running struct {
 func start(t testing.TB, cfg Config) *running {
 	t.Helper()
 	r := &running{path: filepath.Join(shortDir(t), "s")}
-	l, err := Listen(r.path, 0o666)
+	l, err := listener.Unix(r.path, 0o666)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -748,7 +765,10 @@ func TestServeWantsUnixSocket(t *testing.T) {
 }
 
 func TestServeReportsBrokenListener(t *testing.T) {
-	l := listen(t, filepath.Join(shortDir(t), "s"))
+	l, err := listener.Unix(filepath.Join(shortDir(t), "s"), 0o666)
+	if err != nil {
+		t.Fatal(err)
+	}
 	done := make(chan error, 1)
 	go func() { done <- New(Config{Credentials: &provider{}}).Serve(t.Context(), l) }()
 	time.Sleep(10 * time.Millisecond)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/nbidentityd/nbidentityd/internal/credserver/authtoken"
 	"github.com/nbidentityd/nbidentityd/internal/credserver/caller"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/listener"
 	"github.com/nbidentityd/nbidentityd/internal/credserver/refusals"
 )
 
@@ -378,7 +379,7 @@ func TestTCPGarbage(t *testing.T) {
 
 func listenAt(t testing.TB, addr string) net.Listener {
 	t.Helper()
-	l, err := ListenTCP("tcp", addr)
+	l, err := listener.TCP("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}

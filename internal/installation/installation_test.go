@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/nbidentityd/nbidentityd/internal/credserver"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/listener"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 	"github.com/nbidentityd/nbidentityd/internal/kernelenv"
 	"github.com/nbidentityd/nbidentityd/internal/notebookuser"
@@ -216,14 +216,14 @@ func TestPlaceIsTaken(t *testing.T) {
 	cfg := newMachine(t)
 	install(t, cfg)
 	must(t, os.MkdirAll(filepath.Dir(cfg.Settings.Socket), 0o755))
-	place, err := credserver.Hold(cfg.Settings.Socket)
+	place, err := listener.Hold(cfg.Settings.Socket)
 	must(t, err)
-	pid, err := holder(credserver.LockPath(cfg.Settings.Socket))
+	pid, err := holder(listener.LockPath(cfg.Settings.Socket))
 	if err != nil || pid != os.Getpid() {
 		t.Errorf("the holder is %d, %v; we are %d", pid, err, os.Getpid())
 	}
 	must(t, place.Close())
-	if pid, err := holder(credserver.LockPath(cfg.Settings.Socket)); err != nil || pid != 0 {
+	if pid, err := holder(listener.LockPath(cfg.Settings.Socket)); err != nil || pid != 0 {
 		t.Errorf("the holder is %d, %v", pid, err)
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/nbidentityd/nbidentityd/internal/credserver"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/listener"
 	"github.com/nbidentityd/nbidentityd/internal/settings"
 )
 
@@ -41,16 +41,16 @@ func (w *work) vacate(ctx context.Context) (io.Closer, error) {
 			return nil, err
 		}
 	}
-	lock := credserver.LockPath(w.Settings.Socket)
+	lock := listener.LockPath(w.Settings.Socket)
 	told := map[int]bool{}
 	for {
-		place, err := credserver.Hold(w.Settings.Socket)
+		place, err := listener.Hold(w.Settings.Socket)
 		switch {
 		case err == nil:
 			return place, nil
 		case errors.Is(err, fs.ErrNotExist):
 			return nil, nil
-		case !errors.Is(err, credserver.ErrHeld):
+		case !errors.Is(err, listener.ErrHeld):
 			return nil, err
 		}
 		pid, err := holder(lock)

@@ -14,7 +14,7 @@ import (
 
 	"github.com/nbidentityd/nbidentityd/internal/blueprint"
 	"github.com/nbidentityd/nbidentityd/internal/configguard"
-	"github.com/nbidentityd/nbidentityd/internal/credserver"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/listener"
 	"github.com/nbidentityd/nbidentityd/internal/netfence"
 	"github.com/nbidentityd/nbidentityd/internal/safefile"
 )
@@ -140,7 +140,7 @@ func (w *work) clearRuntime() error {
 	for _, path := range append(tokens, w.Settings.Socket) {
 		failed = append(failed, w.removeLeft(path))
 	}
-	if err := os.Remove(credserver.LockPath(w.Settings.Socket)); !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(listener.LockPath(w.Settings.Socket)); !errors.Is(err, fs.ErrNotExist) {
 		failed = append(failed, err) // vacate may have made it, so it is no news
 	}
 	failed = append(failed, w.removeAbsent(func(d string) bool { return within(dir, d) && !within(w.Settings.StateDir, d) }))

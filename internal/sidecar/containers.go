@@ -11,6 +11,7 @@ import (
 
 	"github.com/nbidentityd/nbidentityd/internal/bridges"
 	"github.com/nbidentityd/nbidentityd/internal/credserver"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/listener"
 )
 
 // serveContainers keeps our metadata service open on port of every bridge, to
@@ -33,7 +34,7 @@ func (d *Daemon) serveContainers(ctx context.Context, port uint16) error {
 			if open[bridge] != nil {
 				continue
 			}
-			l, err := credserver.ListenTCP("tcp", net.JoinHostPort(bridge.Addr().String(), strconv.Itoa(int(port))))
+			l, err := listener.TCP("tcp", net.JoinHostPort(bridge.Addr().String(), strconv.Itoa(int(port))))
 			if err != nil { // perhaps not yet an address: it is listed again then
 				d.Log.Warn("containers not served", zap.Stringer("bridge", bridge), zap.Error(err))
 				continue

@@ -14,6 +14,7 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/basesession"
 	"github.com/nbidentityd/nbidentityd/internal/credserver"
 	"github.com/nbidentityd/nbidentityd/internal/credserver/authtoken"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/listener"
 	"github.com/nbidentityd/nbidentityd/internal/identity"
 	"github.com/nbidentityd/nbidentityd/internal/supervision"
 )
@@ -34,7 +35,7 @@ func (d *Daemon) openFaces(inherited supervision.Sockets) faces {
 			address := net.JoinHostPort("::1", strconv.Itoa(port))
 			if l6 := inherited.Take(address); l6 != nil {
 				f.imds = append(f.imds, l6)
-			} else if l6, err := credserver.ListenTCP("tcp6", address); err == nil {
+			} else if l6, err := listener.TCP("tcp6", address); err == nil {
 				f.imds = append(f.imds, l6)
 			}
 		}
@@ -57,7 +58,7 @@ func (d *Daemon) listen(inherited supervision.Sockets, face string, port int) ne
 	if l := inherited.Take(address); l != nil {
 		return l
 	}
-	l, err := credserver.ListenTCP("tcp4", address)
+	l, err := listener.TCP("tcp4", address)
 	if err != nil {
 		d.Log.Error("face not opened", zap.String("face", face), zap.Error(err))
 		return nil

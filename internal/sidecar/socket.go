@@ -13,13 +13,13 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/nbidentityd/nbidentityd/internal/credserver"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/listener"
 )
 
 // keepSocket serves on a new socket when somebody removes the one that clients
 // know, until ctx ends. Without its directory there is no place for one: that
 // ends the daemon, and whoever starts it again makes the directory.
-func (d *Daemon) keepSocket(ctx context.Context, group *errgroup.Group, listener net.Listener) error {
+func (d *Daemon) keepSocket(ctx context.Context, group *errgroup.Group, l net.Listener) error {
 	dir := filepath.Dir(d.Settings.Socket)
 	watcher, err := fsnotify.NewWatcher()
 	if err == nil {
@@ -44,7 +44,7 @@ func (d *Daemon) keepSocket(ctx context.Context, group *errgroup.Group, listener
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("the socket's directory %s was removed: start nbidentityd again", dir)
 		}
-		again, err := credserver.Again(listener)
+		again, err := listener.Again(l)
 		if err != nil {
 			return err
 		}
@@ -52,7 +52,7 @@ func (d *Daemon) keepSocket(ctx context.Context, group *errgroup.Group, listener
 			continue
 		}
 		d.Log.Warn("the socket was removed and has been made again", zap.String("socket", d.Settings.Socket))
-		listener = again
+		l = again
 		group.Go(func() error { return d.server.Serve(ctx, again) })
 	}
 }

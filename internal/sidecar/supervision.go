@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/nbidentityd/nbidentityd/internal/credserver"
+	"github.com/nbidentityd/nbidentityd/internal/credserver/listener"
 	"github.com/nbidentityd/nbidentityd/internal/supervision"
 )
 
@@ -25,9 +25,9 @@ const readyPatience = 15 * time.Second
 func (d *Daemon) listenUnix(inherited supervision.Sockets) (net.Listener, error) {
 	l := inherited.Take(d.Settings.Socket)
 	if l == nil {
-		return credserver.Listen(d.Settings.Socket, socketMode)
+		return listener.Unix(d.Settings.Socket, socketMode)
 	}
-	place, err := credserver.Hold(d.Settings.Socket)
+	place, err := listener.Hold(d.Settings.Socket)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("taking %s from systemd: %w", d.Settings.Socket, err), l.Close())
 	}

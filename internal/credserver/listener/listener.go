@@ -1,4 +1,9 @@
-package credserver
+// Package listener makes what the daemon listens at, and holds its place: of all
+// daemons for one socket, one serves.
+//
+// It relies on the directory of the socket being writable by nobody but the
+// daemon's user and root, and refuses any other.
+package listener
 
 import (
 	"context"
@@ -17,7 +22,7 @@ import (
 // to net.core.somaxconn.
 const backlog = 4096
 
-// Listen makes a unix socket at path with the given permissions and listens.
+// Unix makes a unix socket at path with the given permissions and listens.
 //
 // The parent directory must exist, belong to root or to us, and be writable by
 // nobody else, so that no one can put another socket in its place (the
@@ -30,10 +35,10 @@ const backlog = 4096
 // The permissions are set by chmod between bind and listen. Nobody can connect
 // before listen, so there is no moment with the wrong ones, and the umask, which
 // belongs to the whole process, is left alone. Permissions of 0666 are sound:
-// Serve asks the kernel who calls. 0660 keeps others from connecting at all.
+// credserver asks the kernel who calls. 0660 keeps others from connecting at all.
 //
 // Closing the listener removes the socket if it is still the one made here.
-func Listen(path string, perm fs.FileMode) (net.Listener, error) {
+func Unix(path string, perm fs.FileMode) (net.Listener, error) {
 	if perm&^fs.ModePerm != 0 {
 		return nil, fmt.Errorf("listening on %s: %v is not a permission mode", path, perm)
 	}
@@ -49,10 +54,10 @@ func Listen(path string, perm fs.FileMode) (net.Listener, error) {
 	return l, nil
 }
 
-// Again listens once more at the path of l, which Listen has returned, after its
+// Again listens once more at the path of l, which Unix has returned, after its
 // socket was removed there: what listens on without a name, nobody reaches. It
 // lasts as long as l, and holds l's place. It returns nil while the socket is
-// still there, and for a listener that Listen did not make.
+// still there, and for a listener that Unix did not make.
 func Again(l net.Listener) (net.Listener, error) {
 	old, ours := l.(*socket)
 	if !ours {
@@ -70,11 +75,11 @@ func Again(l net.Listener) (net.Listener, error) {
 	return s, nil
 }
 
-// ListenTCP listens for ServeContainer and ServeIMDS. The connections are plain
-// TCP: of Multipath TCP, which package net would accept, the kernel does not
-// tell where the caller meant to go before packet rules led it here, and so not
-// who it is. Nothing probes idle connections, which end too soon for that.
-func ListenTCP(network, address string) (net.Listener, error) {
+// TCP listens for the faces on ports. The connections are plain TCP: of Multipath
+// TCP, which package net would accept, the kernel does not tell where the caller
+// meant to go before packet rules led it here, and so not who it is. Nothing probes
+// idle connections, which end too soon for that.
+func TCP(network, address string) (net.Listener, error) {
 	c := net.ListenConfig{KeepAlive: -1}
 	c.SetMultipathTCP(false)
 	return c.Listen(context.Background(), network, address)
@@ -104,7 +109,7 @@ func LockPath(socket string) string { return socket + ".lock" }
 var ErrHeld = errors.New("another nbidentityd holds it; stop that one first")
 
 // Hold takes the daemon's place at a socket's path until the file is closed or
-// the process dies. The conditions for the parent directory are Listen's. Who
+// the process dies. The conditions for the parent directory are Unix's. Who
 // has the place may remove the lock file.
 func Hold(socket string) (*os.File, error) {
 	if err := checkParent(filepath.Dir(socket)); err != nil {

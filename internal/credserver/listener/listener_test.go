@@ -1,4 +1,4 @@
-package credserver
+package listener
 
 import (
 	"errors"
@@ -26,7 +26,7 @@ func shortDir(t testing.TB) string {
 
 func listen(t testing.TB, path string) net.Listener {
 	t.Helper()
-	l, err := Listen(path, 0o666)
+	l, err := Unix(path, 0o666)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestListenPermissions(t *testing.T) {
 		for _, perm := range []fs.FileMode{0o666, 0o660, 0o600} {
 			path := filepath.Join(shortDir(t), "s")
 			old := unix.Umask(umask)
-			l, err := Listen(path, perm)
+			l, err := Unix(path, perm)
 			after := unix.Umask(old)
 			if err != nil {
 				t.Errorf("umask %04o: %v", umask, err)
@@ -121,7 +121,7 @@ func TestListenRefuses(t *testing.T) {
 			path := filepath.Join(sub, "s")
 			tt.setup(path)
 			before, _ := os.Lstat(path)
-			l, err := Listen(path, 0o666)
+			l, err := Unix(path, 0o666)
 			if err == nil {
 				l.Close()
 				t.Fatal("no error")
@@ -149,7 +149,7 @@ func TestListenForeignDirectory(t *testing.T) {
 	if err := os.Chown(dir, 1500, 1500); err != nil {
 		t.Fatal(err)
 	}
-	if l, err := Listen(filepath.Join(dir, "s"), 0o666); err == nil {
+	if l, err := Unix(filepath.Join(dir, "s"), 0o666); err == nil {
 		l.Close()
 		t.Error("listened in another user's directory")
 	}
@@ -158,7 +158,7 @@ func TestListenForeignDirectory(t *testing.T) {
 func TestListenLongPath(t *testing.T) {
 	dir := shortDir(t)
 	path := filepath.Join(dir, strings.Repeat("x", 108-len(dir)))
-	l, err := Listen(path, 0o666)
+	l, err := Unix(path, 0o666)
 	if err == nil {
 		l.Close()
 	}
@@ -168,7 +168,7 @@ func TestListenLongPath(t *testing.T) {
 }
 
 func TestListenMode(t *testing.T) {
-	if l, err := Listen(filepath.Join(shortDir(t), "s"), fs.ModeSetuid|0o666); err == nil {
+	if l, err := Unix(filepath.Join(shortDir(t), "s"), fs.ModeSetuid|0o666); err == nil {
 		l.Close()
 		t.Error("accepted a mode that is not a permission")
 	}
@@ -207,7 +207,7 @@ func TestListenFullBacklogIsAlive(t *testing.T) {
 	if !full {
 		t.Fatal("the backlog does not fill")
 	}
-	if l, err := Listen(path, 0o666); err == nil {
+	if l, err := Unix(path, 0o666); err == nil {
 		l.Close()
 		t.Error("replaced a socket whose backlog is full")
 	}
@@ -222,7 +222,7 @@ func TestListenRace(t *testing.T) {
 		won := make(chan net.Listener, 16)
 		for range cap(won) {
 			wg.Go(func() {
-				if l, err := Listen(path, 0o666); err == nil {
+				if l, err := Unix(path, 0o666); err == nil {
 					won <- l
 				}
 			})
