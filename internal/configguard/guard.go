@@ -137,16 +137,29 @@ func (g *Guard) Run(ctx context.Context) error {
 			w.Close("somebody keeps changing it: it is looked at now and then")
 		}
 		g.report(w)
-		timer := time.NewTimer(rest)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		case <-timer.C:
-		}
+		rested := time.Now().Add(rest)
 		if m == calm && !w.Wait(ctx) {
 			return nil
 		}
+		if !wait(ctx, time.Until(rested)) {
+			return nil
+		}
+	}
+}
+
+// wait returns after d, or false when ctx is done. An idle guard has no use for a
+// timer, which would wake the machine.
+func wait(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 

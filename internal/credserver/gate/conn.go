@@ -116,10 +116,17 @@ func (g *Gate) cutOff() {
 		if by := c.writeBy.by.Load(); by != 0 && by < now {
 			c.writeBy.end(c.Conn.SetWriteDeadline)
 		}
-		if g.watch == nil {
-			g.watch = time.AfterFunc(watchEvery, g.cutOff)
-		}
+		g.watchLocked()
 	})
+}
+
+// watchLocked looks at the connections on the next whole half second of the
+// clock, when the daemon's other gates do: one wake-up.
+func (g *Gate) watchLocked() {
+	if g.watch == nil {
+		now := time.Now()
+		g.watch = time.AfterFunc(now.Truncate(watchEvery).Add(watchEvery).Sub(now), g.cutOff)
+	}
 }
 
 // end makes what waits return a timeout. Who was done with it at this very

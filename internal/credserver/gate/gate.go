@@ -165,9 +165,7 @@ func (g *Gate) admit(nc net.Conn, who caller.Caller) (c, evicted *Conn) {
 	sh.conns = append(sh.conns, c)
 	sh.turns.open.Add(1)
 	g.count(1)
-	if g.watch == nil {
-		g.watch = time.AfterFunc(watchEvery, g.cutOff)
-	}
+	g.watchLocked()
 	return c, evicted
 }
 
