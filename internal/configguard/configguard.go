@@ -252,16 +252,25 @@ func (v *visit) find(dry bool) (found, error) {
 	switch {
 	case err == nil, errors.Is(err, unix.ENOENT):
 		return f, nil
-	case errors.Is(err, safefile.ErrNotRegular), v.displace && (errors.Is(err, safefile.ErrForeign) || errors.Is(err, safefile.ErrTooLarge) || errors.Is(err, unix.EACCES)):
+	case errors.Is(err, safefile.ErrNotRegular), v.displace && unreadable(err):
 		err = v.moveAside(dir, awsdir.Name, awsdir.Config, err, dry)
 	case errors.Is(err, safefile.ErrForeign):
 		err = fmt.Errorf("%w: give it to uid %d by chown, or delete it", err, v.UID)
+	case errors.Is(err, safefile.ErrLeased):
+		err = fmt.Errorf("%w: end the program, which is among the LEASE lines of /proc/locks", err)
 	}
 	if err != nil {
 		f.close()
 		return found{}, err
 	}
 	return f, nil
+}
+
+// unreadable tells errors of a file that its user has made unreadable for us. What
+// cannot be read can still be renamed.
+func unreadable(err error) bool {
+	return errors.Is(err, safefile.ErrForeign) || errors.Is(err, safefile.ErrTooLarge) ||
+		errors.Is(err, safefile.ErrLeased) || errors.Is(err, unix.EACCES)
 }
 
 // moveAside records first and renames then, so that a crash between the two

@@ -199,7 +199,7 @@ func (d *Dir) UnlockFile(name string) error {
 }
 
 // open opens the regular file name to look at it. A pipe would make open wait
-// for a writer, hence O_NONBLOCK.
+// for a writer, and a lease for its holder, hence O_NONBLOCK.
 func (d *Dir) open(name string) (*os.File, unix.Stat_t, error) {
 	var st unix.Stat_t
 	path, err := d.join(name)
@@ -209,6 +209,9 @@ func (d *Dir) open(name string) (*os.File, unix.Stat_t, error) {
 	fd, err := openat(d.fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) {
 		return nil, st, fmt.Errorf("opening %s: %w", path, ErrNotRegular)
+	}
+	if errors.Is(err, unix.EAGAIN) { // O_NONBLOCK: else it would take /proc/sys/fs/lease-break-time
+		return nil, st, fmt.Errorf("opening %s: %w", path, ErrLeased)
 	}
 	if err != nil {
 		return nil, st, fmt.Errorf("opening %s: %w", path, err)

@@ -50,6 +50,9 @@ var (
 	// ErrForeign: the object belongs to somebody else, or may be a way to make
 	// root reveal what the user cannot read.
 	ErrForeign = errors.New("owned by somebody else")
+	// ErrLeased: a program holds a lease on the file (F_SETLEASE), as its owner's
+	// may, and whoever opens it would have to wait.
+	ErrLeased = errors.New("a program holds a lease on it")
 	// ErrTooLarge: the file is over the limit given to Read.
 	ErrTooLarge = errors.New("file too large")
 	// ErrChanged: the file is not the version that was read.

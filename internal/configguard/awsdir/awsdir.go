@@ -129,7 +129,7 @@ func Unfurnish(dir *safefile.Dir, paths []string) error {
 // Ignorable tells errors that mean: the user has made it something else.
 func Ignorable(err error) bool {
 	for _, e := range []error{unix.ENOENT, unix.ENOTEMPTY, unix.EEXIST, unix.ENOTDIR, safefile.ErrNotDirectory,
-		safefile.ErrNotRegular, safefile.ErrForeign, safefile.ErrTooLarge} {
+		safefile.ErrNotRegular, safefile.ErrForeign, safefile.ErrTooLarge, safefile.ErrLeased} {
 		if errors.Is(err, e) {
 			return true
 		}
