@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nbidentityd/nbidentityd/internal/awsconfig"
 	"github.com/nbidentityd/nbidentityd/internal/configguard/memory"
+	"github.com/nbidentityd/nbidentityd/internal/safefile"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -447,4 +448,27 @@ func TestBurstAndPause(t *testing.T) {
 		}
 		t.Logf("%d repairs, %d findings, %d warnings", s.Repairs, s.Tampers, logs.Len())
 	})
+}
+
+// What the user changes between the reading of the file and the look at its flag
+// is looked at again: as an error it would be neither counted nor repaired.
+func TestReplacedBeforeTheFlagIsLookedAt(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(path string) error{
+		"removed": os.Remove,
+		"a link":  func(path string) error { return errors.Join(os.Remove(path), os.Symlink("/nowhere", path)) },
+		"a lease": func(path string) error { lease(t, path, ""); return nil },
+	} {
+		cfg := newConfig(t, map[string]string{".aws/config": "[default]\n"})
+		v, err := openVisit(cfg)
+		must(t, err)
+		defer v.close()
+		f, err := v.find(true)
+		must(t, err)
+		defer f.close()
+		must(t, change(cfg.path()))
+		if _, err := f.held(); !errors.Is(err, safefile.ErrChanged) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

@@ -24,7 +24,9 @@ func (f found) locks() (dir, file bool, err error) {
 		return false, false, nil
 	}
 	if err == nil && f.version.Exists() {
-		file, err = f.dir.FileLocked(awsdir.Config)
+		if file, err = f.dir.FileLocked(awsdir.Config); awsdir.Ignorable(err) {
+			err = fmt.Errorf("%w: %w", safefile.ErrChanged, err) // it was read a moment ago
+		}
 	}
 	return dir, file, err
 }
