@@ -214,6 +214,25 @@ func TestWatchAndPoll(t *testing.T) {
 	}
 }
 
+// A directory that was away for a moment is watched again: fsnotify has forgotten
+// it, though it is the same one.
+func TestWatchAfterAMoveAndBack(t *testing.T) {
+	cfg := newConfig(t, map[string]string{".aws/config": "[default]\n"})
+	g := New(cfg)
+	g.poll = time.Hour
+	run(t, g)
+	dir := cfg.Home + "/.aws"
+	g.work <- struct{}{} // else it may make another one meanwhile
+	must(t, os.Rename(dir, dir+"2"))
+	must(t, os.Rename(dir+"2", dir))
+	looked := time.Now()
+	<-g.work
+	eventually(t, "a look at what came back", func() bool { return g.State().Looked.After(looked) && g.State().Written })
+	time.Sleep(time.Second) // until it is at rest, whatever it has made of the events
+	must(t, os.WriteFile(dir+"/config", []byte(evil), 0o600))
+	eventually(t, "repaired", func() bool { return binds(cfg) })
+}
+
 // A flood of events of no concern makes the watcher deaf, not busy.
 func TestFlood(t *testing.T) {
 	cfg := newConfig(t, nil)

@@ -74,7 +74,9 @@ func (w *Watcher) Follow() {
 	if err == nil {
 		dirs, ids[1] = append(dirs, aws), identify(aws)
 	}
-	if w.fs != nil && ids == w.ids {
+	// fsnotify drops the watch of a directory that is renamed, also of one that
+	// is back under its name.
+	if w.fs != nil && ids == w.ids && len(w.fs.WatchList()) == len(dirs) {
 		closeAll(dirs)
 		return
 	}
