@@ -134,10 +134,10 @@ func (w *Watcher) Wait(ctx context.Context) bool {
 	}
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
-	if now := time.Now(); now.Sub(w.since) > period {
-		w.since, w.spent = now, 0
-	}
 	for {
+		if now := time.Now(); now.Sub(w.since) > period {
+			w.since, w.spent = now, 0
+		}
 		var events chan fsnotify.Event
 		var errs chan error
 		if w.fs != nil {
