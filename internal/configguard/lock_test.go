@@ -234,6 +234,21 @@ func TestReleaseWithoutTheRecord(t *testing.T) {
 	must(t, os.Rename(cfg.Home+"/.aws", cfg.Home+"/x"))
 }
 
+// A user must not be able to keep an uninstallation from its end by a directory
+// that is called like a temporary file of ours.
+func TestUndoPassesOverADirectoryWithOurName(t *testing.T) {
+	t.Parallel()
+	cfg := newConfig(t, nil)
+	_, err := Write(cfg)
+	must(t, err)
+	must(t, os.Mkdir(filepath.Join(cfg.Home, ".aws", safefile.RandomName(".config.nbidentityd-")), 0o755))
+	_, err = Undo(cfg)
+	must(t, err)
+	if left := snapshot(t, cfg.StateDir); len(left) != 1 {
+		t.Errorf("state directory holds %v", left)
+	}
+}
+
 // A lock that somebody else has set stays.
 func TestForeignLock(t *testing.T) {
 	t.Parallel()

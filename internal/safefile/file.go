@@ -200,7 +200,8 @@ func (d *Dir) Sweep(name string) error {
 	}
 	for _, n := range names {
 		if suffix, ours := strings.CutPrefix(n, tempPrefix(name)); ours && len(suffix) == len(RandomName("")) {
-			if err := d.Remove(n); err != nil && !errors.Is(err, unix.ENOENT) {
+			// A directory is not ours, whatever it is called.
+			if err := d.Remove(n); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EISDIR) {
 				return err
 			}
 		}
