@@ -72,6 +72,16 @@ func TestLiveRemoveWithoutFence(t *testing.T) {
 	}
 }
 
+func TestLiveRemovedIsNotIntact(t *testing.T) {
+	n := newNamespace(t)
+	f := n.fence("nftables", fullPlan())
+	n.apply(f)
+	n.remove(f)
+	if s := f.Status(); s.Intact() {
+		t.Errorf("status after Remove: %+v", s)
+	}
+}
+
 // The text for people makes the rules that Apply makes.
 func TestLiveTextIsThePlan(t *testing.T) {
 	n := newNamespace(t, "nft")

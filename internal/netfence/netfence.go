@@ -289,7 +289,7 @@ func (f *Fence) Status() Status {
 func (f *Fence) Remove(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.doneLocked()
-	f.active, f.status.Backend = nil, ""
+	f.active, f.status = nil, Status{Repairs: f.status.Repairs, Repaired: f.status.Repaired}
 	return Remove(ctx)
 }
 
