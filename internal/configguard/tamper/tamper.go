@@ -25,6 +25,9 @@ const (
 	burstGap = 10 * time.Second
 	maxWhat  = 200 // bytes; the user has a hand in it
 	rivalAt  = 3
+	// rivalGone without another time means that the rival has been switched off:
+	// longer than from one day's start of a program to the next.
+	rivalGone = 48 * time.Hour
 
 	// The kernel names the process only to fanotify.
 	unknownProcess = "process not known (that takes fanotify and CAP_SYS_ADMIN)"
@@ -44,6 +47,8 @@ type Book struct {
 	kind   string
 	text   [sha256.Size]byte // what another program writes again and again
 	repeat int
+	wrote  time.Time // when it was found last
+	rival  time.Time // when the Rival's was
 }
 
 // Note counts one finding about a file of this version and text, unless it is the last one that nobody has repaired.
@@ -56,7 +61,7 @@ func (b *Book) Note(now time.Time, what string, version safefile.Version, text [
 	b.seen, b.kind = version, what
 	b.Count++
 	if len(text) > 0 {
-		b.compare(sha256.Sum256(text))
+		b.compare(now, sha256.Sum256(text))
 	}
 	if b.open {
 		b.Last.Last, b.Last.Count = now, b.Last.Count+1
@@ -73,21 +78,26 @@ func (b *Book) Note(now time.Time, what string, version safefile.Version, text [
 // Repaired makes the next finding count, even if it looks the same.
 func (b *Book) Repaired() { b.kind = "" }
 
-func (b *Book) compare(text [sha256.Size]byte) {
-	if text != b.text {
+func (b *Book) compare(now time.Time, text [sha256.Size]byte) {
+	if text != b.text || now.Sub(b.wrote) >= rivalGone {
 		b.text, b.repeat = text, 0
 	}
+	b.wrote = now
 	if b.repeat++; b.repeat < rivalAt {
 		return
 	}
 	if b.Rival == "" {
 		b.Log.Warn("another program keeps writing the aws config", zap.String("path", b.Path), zap.Int("times", b.repeat))
 	}
+	b.rival = now
 	b.Rival = fmt.Sprintf("another program has written the same text without our keys %d times: find it, or switch one of the two off", b.repeat)
 }
 
-// Quiet ends a burst that has paused long enough.
+// Quiet ends a burst that has paused long enough, and forgets a rival.
 func (b *Book) Quiet(now time.Time) {
+	if b.Rival != "" && now.Sub(b.rival) >= rivalGone {
+		b.Rival = ""
+	}
 	if !b.open || now.Sub(b.Last.Last) < burstGap {
 		return
 	}
