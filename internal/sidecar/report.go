@@ -60,6 +60,8 @@ func (d *Daemon) report() status.Report {
 	r.Problem = nil
 	if s.Problem != "" {
 		r.Problem = &status.Problem{Code: s.Code, Message: s.Problem, Remedy: s.Remedy}
+	} else if p := unwritten(r.ConfigFiles); p != nil && r.State == status.OK {
+		r.State, r.Problem = status.Degraded, p
 	}
 	if d.subject.Kind == identity.KindSharedSpace {
 		r.Notes = append(r.Notes, "This is a shared space: the calls carry the space's name, and who of its users made them cannot be known.")
@@ -68,6 +70,20 @@ func (d *Daemon) report() status.Report {
 		r.Notes = append(r.Notes, fmt.Sprintf("AWS could not be asked whether the name landed: %s.", s.VerifyProblem))
 	}
 	return r
+}
+
+// unwritten tells of the first file that does not say what it must: there are
+// credentials, and SDKs that rely on the file do not ask for them. A file that has
+// not been looked at yet has no problem.
+func unwritten(files []status.ConfigFile) *status.Problem {
+	for _, f := range files {
+		if !f.Written && f.Problem != "" {
+			return &status.Problem{Code: "config_not_written",
+				Message: fmt.Sprintf("%s does not lead to nbidentityd: %s", f.Path, f.Problem),
+				Remedy:  "mend that: the file is then written within seconds"}
+		}
+	}
+	return nil
 }
 
 // explain renders an error of the time before there is a source.
