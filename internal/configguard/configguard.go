@@ -281,7 +281,7 @@ func (v *visit) moveAside(dir *safefile.Dir, where, name string, cause error, dr
 		return v.putAway(dir, name, cause, dry)
 	}
 	if !v.MoveAside {
-		return fmt.Errorf("%w: put a plain one in its place, or allow nbidentityd to move it aside", cause)
+		return fmt.Errorf("%w: move it aside, or put a plain one in its place", cause)
 	}
 	a := memory.Aside{Dir: where, Name: name, Now: safefile.RandomName(name + ".before-nbidentityd-")}
 	if !dry {
