@@ -373,6 +373,49 @@ func TestAddProfile(t *testing.T) {
 	}
 }
 
+// A profile for which there is no room leaves the file as it was, not cut in the
+// middle of a line, of which some clients read nothing at all.
+func TestAddProfileOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	cfg := newLockable(t, nil)
+	mountHome(t, cfg, "tmpfs")
+	lockable(t, cfg)
+	must(t, unix.Mount("tmpfs", cfg.Home, "tmpfs", unix.MS_REMOUNT, "size=64k"))
+	g := New(cfg)
+	g.look()
+	path := g.State().Path
+	filler, err := os.Create(cfg.Home + "/filler")
+	must(t, err)
+	defer filler.Close()
+	for err == nil {
+		_, err = filler.Write(make([]byte, 4096))
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	add := func(i int) error {
+		return g.AddProfile(fmt.Sprintf("p%d", i), []awsconfig.Key{{Name: "region", Value: "eu-west-1"}})
+	}
+	for i := range 1000 { // to the end of the file's last block
+		before := read(t, path)
+		if add(i) == nil {
+			continue
+		}
+		if got := read(t, path); got != before {
+			t.Errorf("the file ends with %q", got[len(before):])
+		}
+		g.look()
+		if s := g.State(); !s.Written || !s.Immutable || s.Tampers != 0 {
+			t.Errorf("state = %+v", s)
+		}
+		must(t, os.Remove(filler.Name()))
+		must(t, filler.Close())
+		must(t, add(i))
+		return
+	}
+	t.Error("there was always room")
+}
+
 // What the AWS CLI can and cannot do for a user whose file is locked.
 func TestTheCLIUnderTheLock(t *testing.T) {
 	t.Parallel()

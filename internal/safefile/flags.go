@@ -135,7 +135,7 @@ func (d *Dir) LockFile(name string, v Version) error {
 // moment anybody can put another file in its place. The price: a reader that
 // comes in the middle sees what is common to both versions, and perhaps some of
 // the new one; only appending is seen whole or not at all. A crash may leave it
-// so, and unlocked.
+// so, and unlocked. After an error the old content is put back.
 func (d *Dir) Rewrite(name string, old Version, before, after []byte) (err error) {
 	f, st, err := d.open(name)
 	if err != nil {
@@ -168,6 +168,10 @@ func (d *Dir) Rewrite(name string, old Version, before, after []byte) (err error
 	_, err = w.WriteAt(after[same:], int64(same))
 	if err == nil && len(after) < len(before) {
 		err = w.Truncate(int64(len(after)))
+	}
+	if err != nil { // no room, say: the old text had some
+		_, back := w.WriteAt(before[same:], int64(same))
+		err = errors.Join(err, back, w.Truncate(int64(len(before))))
 	}
 	if err = errors.Join(err, w.Sync(), w.Close()); err != nil {
 		return fmt.Errorf("rewriting %s: %w", f.Name(), err)
