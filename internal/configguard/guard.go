@@ -26,6 +26,9 @@ const (
 	// complainEvery bounds the log lines about a file that cannot be kept.
 	complainEvery  = time.Minute
 	maxShadowLines = 20 // in that time
+	// unanswered is more than there ever is between two looks at a home that
+	// answers, with the rest after a costly one.
+	unanswered = 10 * time.Minute
 	// restFactor times the CPU time that a look took the guard rests, so that
 	// nobody can make it use more than about 1 % of a core by looking.
 	restFactor = 100
@@ -35,7 +38,8 @@ const (
 )
 
 // State is what is known of one file, for the status, the metrics and the
-// judgement how sure attribution is. It is as old as Looked.
+// judgement how sure attribution is. It is as old as Looked; when that is long ago,
+// the file is not said to be in order.
 type State struct {
 	Path    string    `json:"path"`
 	Looked  time.Time `json:"looked,omitzero"`
@@ -106,6 +110,11 @@ func (g *Guard) State() State {
 	defer g.mu.Unlock()
 	s := g.state
 	s.Shadows, s.Faults = slices.Clone(s.Shadows), slices.Clone(s.Faults)
+	if !s.Looked.IsZero() && time.Since(s.Looked) > unanswered {
+		s.Written, s.Immutable = false, false
+		s.Problem = "the home has not answered since " + s.Looked.UTC().Format(time.RFC3339)
+		s.Reason = s.Problem
+	}
 	return s
 }
 

@@ -400,6 +400,27 @@ func (g *Guard) gone() string {
 	return g.State().Problem
 }
 
+// A home that has ceased to answer is not said to be in order for ever.
+func TestStateOfAHomeThatHangs(t *testing.T) {
+	cfg := newConfig(t, nil)
+	synctest.Test(t, func(t *testing.T) {
+		g := New(cfg)
+		g.look()
+		time.Sleep(unanswered)
+		if s := g.State(); !s.Written || s.Problem != "" {
+			t.Errorf("too early: %+v", s)
+		}
+		time.Sleep(time.Second)
+		if s := g.State(); s.Written || s.Immutable || !strings.Contains(s.Problem, "has not answered") || s.Reason == "" {
+			t.Errorf("state = %+v", s)
+		}
+		g.look()
+		if s := g.State(); !s.Written || s.Problem != "" {
+			t.Errorf("it answers again: %+v", s)
+		}
+	})
+}
+
 // Repairs are bounded, a burst is one record, and all ends well.
 func TestBurstAndPause(t *testing.T) {
 	cfg := newConfig(t, nil)
