@@ -87,9 +87,14 @@ func (v *visit) put(f found, text []byte) (backup string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if unlocked, err := v.unlock(f.dir, rec); err != nil {
+	unlocked, err := v.unlock(f.dir, rec)
+	switch {
+	case errors.Is(err, errForeignLock) && same:
+		v.unlockable = err
+		return "", nil
+	case err != nil:
 		return "", err
-	} else if unlocked {
+	case unlocked:
 		return "", safefile.ErrChanged // flags are a part of the version
 	}
 	if f.dir == nil {
@@ -193,7 +198,9 @@ func (v *visit) unlock(dir *safefile.Dir, rec memory.Record) (bool, error) {
 	if err != nil || !inDir && !inFile {
 		return false, err
 	}
-	if !rec.Complete && rec.Owner == nil && !awsconfig.Marked(f.text) {
+	// The record of a lock is stored before the lock is put on, and taken out after
+	// it is off. Without a record the text tells.
+	if rec.Owner == nil && (rec.Complete || !awsconfig.Marked(f.text)) {
 		return false, fmt.Errorf("%s: %w", dir.Path(), errForeignLock)
 	}
 	if err := dir.Unlock(); err != nil {

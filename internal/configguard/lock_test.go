@@ -271,6 +271,38 @@ func TestForeignLock(t *testing.T) {
 	}
 }
 
+// An administrator may set the flag on a file that was written before and is not
+// locked by us.
+func TestForeignLockOfAManagedFile(t *testing.T) {
+	t.Parallel()
+	cfg := newLockable(t, map[string]string{".aws/config": "[default]\n"})
+	cfg.Lock = false
+	g := New(cfg)
+	g.look()
+	f, err := os.Open(g.State().Path)
+	must(t, err)
+	defer f.Close()
+	must(t, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0x10))
+	stays := func(after string) {
+		t.Helper()
+		if flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS); err != nil || flags&0x10 == 0 {
+			t.Errorf("after %s the flags are %#x, %v", after, flags, err)
+		}
+	}
+	g.look()
+	stays("a look")
+	if s := g.State(); !s.Written || s.Immutable || s.Tampers != 0 || !strings.Contains(s.Reason, "somebody else") {
+		t.Errorf("state = %+v", s)
+	}
+	must(t, Release(cfg))
+	stays("Release")
+	cfg.Managed.CredentialProcess += "2"
+	if _, err := Write(cfg); !errors.Is(err, errForeignLock) {
+		t.Errorf("Write: %v", err)
+	}
+	stays("Write")
+}
+
 // daemon locks, releases and undoes until it is killed.
 func daemon(home string) int {
 	cfg := Config{Home: home, UID: 1500, GID: 1500, Managed: managed, StateDir: os.Getenv("STATE"), Lock: true}
