@@ -27,6 +27,8 @@ const (
 	// others that long at most.
 	toolLimit = 10 * time.Second
 	lockLimit = "5"
+	// retryLimit is less than one wait for the lock.
+	retryLimit = 4 * time.Second
 )
 
 // Tools are one flavour (legacy or nft) of the iptables tools. The zero value of
@@ -109,8 +111,11 @@ func (t Tools) Apply(ctx context.Context, p plan.Plan) error {
 
 // write takes several tries, since another process may change our rules
 // between the reading and the writing, and the writing then fails as a whole.
+// That is known at once: what takes long has waited for the lock, and is for the
+// caller to try again.
 func (t Tools) write(ctx context.Context, f plan.Family, chains []plan.Chain) error {
 	const tries = 20
+	began := time.Now()
 	for try := 1; ; try++ {
 		saved, err := t.saved(ctx, f)
 		if err != nil {
@@ -121,7 +126,7 @@ func (t Tools) write(ctx context.Context, f plan.Family, chains []plan.Chain) er
 			return nil
 		}
 		_, err = t.run(ctx, t.restore(f), script, "-n", "-w", lockLimit)
-		if err == nil || errors.Is(err, ruleset.ErrNotPermitted) || ctx.Err() != nil || try == tries {
+		if err == nil || errors.Is(err, ruleset.ErrNotPermitted) || ctx.Err() != nil || try == tries || time.Since(began) > retryLimit {
 			return err
 		}
 	}

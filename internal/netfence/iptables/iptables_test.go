@@ -1,11 +1,13 @@
 package iptables
 
 import (
+	"context"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -60,4 +62,35 @@ func FuzzParseSaved(f *testing.F) {
 		}
 		restoreScript(plan.IPv4, s, nil)
 	})
+}
+
+// The daemon's start waits for the rules: another program that holds the tools'
+// lock must not keep it for as many waits as a race with another writer is worth.
+func TestLockedToolsAreNotTriedForLong(t *testing.T) {
+	t.Parallel()
+	if !mayAdminister() {
+		t.Skip("needs CAP_NET_ADMIN, without which no tool is run")
+	}
+	dir := t.TempDir()
+	tool := func(name, script string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	tools := Tools{save4: tool("save", ""), restore4: tool("restore", "sleep "+lockLimit+"; exit 4")}
+	p, err := plan.New(plan.Config{Metadata: plan.DefaultMetadata()[:1]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 4*toolLimit)
+	defer cancel()
+	start := time.Now()
+	if err := tools.Apply(ctx, p); err == nil {
+		t.Error("applied by a tool that fails")
+	}
+	if took := time.Since(start); took > 2*toolLimit {
+		t.Errorf("it took %v", took)
+	}
 }
