@@ -133,7 +133,9 @@ func (x *Index) addSessions() {
 		if known, ok := x.byKey[issue.Key]; ok && issue.Key != "" {
 			kept, lost := fuller(x.sessions[known].Issue, issue)
 			x.sessions[known].Issue = kept
-			x.copies[lost.ID] = true
+			if lost.ID != "" { // else all records without an ID would be copies, and left out
+				x.copies[lost.ID] = true
+			}
 			continue
 		}
 		if issue.Key != "" {
@@ -232,7 +234,9 @@ func (x *Index) addBases() {
 		}
 		b.claims = append(b.claims, int32(i))
 		b.sourced = b.sourced && x.personal(s.Source) != ""
-		x.claims[s.ID] = true
+		if s.ID != "" { // else every AssumeRole without an ID would be a claim
+			x.claims[s.ID] = true
+		}
 		if at, found := slices.BinarySearch(b.names, name); !found {
 			b.names = slices.Insert(b.names, at, name)
 		}

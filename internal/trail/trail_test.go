@@ -500,6 +500,22 @@ func TestCopiesOfOtherAccounts(t *testing.T) {
 	}
 }
 
+// TestRecordsWithoutAnEventID sees that one that is a copy, or a claim, does not speak
+// for all others that have no ID either.
+func TestRecordsWithoutAnEventID(t *testing.T) {
+	t.Parallel()
+	claim := issue(10, machine("B"), "alice-nb", "K", "alice-nb")
+	claim.ID = ""
+	x := NewIndex(&evidence.Evidence{Issues: []evidence.Issue{claim, claim}}, Config{})
+	call := calls.Call{Service: "sts.amazonaws.com", Action: "AssumeRole", Caller: new(machine("B"))}
+	if x.IsCopy(&call) {
+		t.Error("every call without an ID is taken for a copy, and left out")
+	}
+	if got := x.Who(&call); got.Escape != Bypass {
+		t.Errorf("every AssumeRole without an ID is taken for the daemon's: %+v", got)
+	}
+}
+
 func TestTemplate(t *testing.T) {
 	t.Parallel()
 	template, err := identity.ParseTemplate("{kind}.{name}")
