@@ -142,6 +142,8 @@ func (x *Index) judgeService(s *session, source string) *verdict {
 		return x.bases[s.Key].direct()
 	case serviceMade(s.Session):
 		return &verdict{reason: NoClaim, escape: Possible}
+	case strings.HasPrefix(s.Session, lakeFormationSession): // for whom, its grant tells
+		return &verdict{reason: NoGrant}
 	}
 	return &verdict{name: s.Caller.InvokedBy, kind: Service, confidence: High}
 }

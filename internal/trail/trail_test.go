@@ -381,7 +381,12 @@ func TestLakeFormation(t *testing.T) {
 			{At: 4, Query: "q1", Session: "AWSLF-3", Caller: &alice, ID: "g3", Table: "t2"},
 			{At: 5, Query: "q2", Session: "AWSLF-3", Caller: &bob, ID: "g4"},
 			{At: 6, Query: "gone", Session: "AWSLF-4", Caller: &generic, ID: "g5"},
+			{At: 7, Query: "q1", Session: "AWSLF-6", Caller: &alice, ID: "g6"},
 		},
+	}
+	service := calls.Caller{Type: "AWSService", InvokedBy: "lakeformation.amazonaws.com"}
+	for _, session := range []string{"AWSLF-6", "AWSLF-7"} { // of which the AssumeRole is in the trail, too
+		e.Issues = append(e.Issues, etlIssue(5, service, session, "K"+session, "V2.111122223333.AROAEXAMPLE"))
 	}
 	x := NewIndex(e, Config{})
 	lake := func(session string) calls.Caller {
@@ -396,6 +401,8 @@ func TestLakeFormation(t *testing.T) {
 		"of two":                  {calls.Call{Caller: new(lake("AWSLF-3"))}, Answer{Reason: Ambiguous, Candidates: []string{"alice-nb", "bob-nb"}}},
 		"of a query not seen":     {calls.Call{Caller: new(lake("AWSLF-4"))}, no(NoIssue)},
 		"of a grant not seen":     {calls.Call{Caller: new(lake("AWSLF-5"))}, no(NoGrant)},
+		"whose issue is known":    {calls.Call{Caller: new(lake("AWSLF-6"))}, name("alice-nb", RungLakeFormation, High)},
+		"without its grant":       {calls.Call{Caller: new(lake("AWSLF-7"))}, no(NoGrant)},
 		"the grant itself":        {calls.Call{ID: "g1", Caller: &generic}, name("alice-nb", RungLakeFormation, High)},
 		"a grant that names some": {calls.Call{ID: "g4", Caller: &bob}, name("bob-nb", RungSource, High)},
 	} {
@@ -407,7 +414,7 @@ func TestLakeFormation(t *testing.T) {
 	for _, q := range x.Queries() {
 		got = append(got, fmt.Sprintf("%s %s %d", q.Query.Query, q.Answer.Name, len(q.Grants)))
 	}
-	if diff := cmp.Diff([]string{"q2 bob-nb 1", "gone  1", " bob-nb 1", "q1 alice-nb 2"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"q2 bob-nb 1", "gone  1", " bob-nb 1", "q1 alice-nb 3"}, got); diff != "" {
 		t.Errorf("queries (-want +got):\n%s", diff)
 	}
 }

@@ -168,7 +168,10 @@ func (w *world) query(n *notebook, at int64) {
 		behind = unknown("Lake Formation, session shared", trail.Ambiguous)
 	}
 	w.emit(grant)
-	reader := caller{kind: "AssumedRole", role: w.dataRole, session: lake, key: w.unique("ASIA"), created: at + 2, source: "V2." + account + "." + w.exec.id}
+	reader := w.assume(assume{
+		at: at + 2, by: caller{kind: "AWSService", invokedBy: "lakeformation.amazonaws.com"}, to: w.dataRole, name: lake, source: "V2." + account + "." + w.exec.id,
+		shared: w.uuid(), expect: named("service", "lakeformation.amazonaws.com", trail.RungPrincipal), drop: w.chance(3),
+	})
 	for i := range 2 {
 		w.emit(event{
 			at: at + 3, by: reader, service: "s3", action: "GetObject", address: "athena.amazonaws.com", expect: behind,

@@ -366,6 +366,7 @@ WITH steps AS (
       WHEN s.by_service AND s.issued_source <> '' THEN 'source'
       WHEN s.by_service AND own.key_id IS NOT NULL THEN 'own base'
       WHEN s.by_service AND s.issued_machine THEN 'machine'
+      WHEN s.by_service AND s.issued_session LIKE 'AWSLF-%' THEN 'lake'
       WHEN s.by_service THEN 'service'
       WHEN NOT s.role_session THEN 'principal'
       WHEN s.parent <> '' THEN 'parent'
@@ -408,6 +409,7 @@ SELECT
     WHEN 'own base' THEN CASE WHEN b.source <> '' THEN 'high' WHEN b.disputed THEN CASE WHEN b.owner <> '' THEN 'medium' ELSE '' END
       WHEN b.names = 0 THEN '' WHEN b.sourced THEN 'high' ELSE 'medium' END
     WHEN 'machine' THEN ''
+    WHEN 'lake' THEN ''
     WHEN 'principal' THEN CASE WHEN p.name <> '' THEN 'high' ELSE '' END
     WHEN 'session name' THEN r.confidence
     ELSE 'high' END AS confidence,
@@ -422,6 +424,7 @@ SELECT
     WHEN 'own base' THEN CASE WHEN b.source <> '' THEN '' WHEN b.disputed THEN CASE WHEN b.owner = '' THEN 'disputed' ELSE '' END
       WHEN b.names = 0 THEN 'no_name_claimed' ELSE '' END
     WHEN 'machine' THEN 'no_name_claimed'
+    WHEN 'lake' THEN 'no_lake_formation_call'
     WHEN 'principal' THEN p.reason
     WHEN 'session name' THEN r.reason
     ELSE '' END AS reason,
