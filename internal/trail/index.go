@@ -28,7 +28,7 @@ type Index struct {
 	names     map[string]string // by the session names and source identities in the evidence
 	known     map[string]bool   // names that something vouches for
 	notebooks map[string]bool   // names that base credentials claimed
-	roles     map[string]bool   // ARNs of the roles that notebooks run as
+	roles     map[string]bool   // ARNs and unique ids of the roles that notebooks run as
 	claims    map[string]bool   // ids of the events that claimed
 	copies    map[string]bool   // ids of the events that another account's copy replaces
 
@@ -260,13 +260,20 @@ func (x *Index) claimed(s *session) string {
 	if source := x.personal(s.Source); source != "" {
 		return source
 	}
-	role, _, _ := strings.Cut(s.Unique, ":")
-	own, _, _ := strings.Cut(s.Caller.Principal, ":")
-	itself := s.Role != "" && s.Role == s.Caller.Issuer || role != "" && role == own
+	itself := s.Role != "" && s.Role == s.Caller.Issuer || roleID(s.Unique) != "" && roleID(s.Unique) == roleID(s.Caller.Principal)
 	if generic(s.Session) || !itself {
 		return ""
 	}
 	return x.name(s.Session)
+}
+
+// roleID returns the unique id of the role in a principal id, AROA...:session.
+func roleID(principal string) string {
+	id, _, found := strings.Cut(principal, ":")
+	if !found {
+		return ""
+	}
+	return id
 }
 
 // addNames collects the names that something vouches for, and the roles of notebooks.
@@ -285,9 +292,9 @@ func (x *Index) addNames() {
 		}
 		for _, i := range b.claims {
 			s := &x.sessions[i]
-			x.roles[s.Caller.Issuer] = true
+			x.roles[s.Caller.Issuer], x.roles[roleID(s.Caller.Principal)] = true, true
 			if x.claimed(s) == x.name(s.Session) { // not a step further under a name for the work
-				x.roles[s.Role] = true
+				x.roles[s.Role], x.roles[roleID(s.Unique)] = true, true
 			}
 		}
 	}

@@ -183,7 +183,8 @@ func (x *Index) denied(kind ConflictKind, s *session, caller *verdict, given str
 
 // bySessionName decides by the name of a role session of which the beginning is not
 // known. It is a notebook's when something else vouches for the name, or when the role
-// is one that notebooks run as; otherwise it may be any step of a longer chain.
+// is one that notebooks run as; otherwise it may be any step of a longer chain. A role
+// without an ARN may be of any account of the world, where anybody may choose the name.
 func (x *Index) bySessionName(c *calls.Caller) *verdict {
 	session := c.Session()
 	if strings.HasPrefix(session, lakeFormationSession) {
@@ -198,6 +199,7 @@ func (x *Index) bySessionName(c *calls.Caller) *verdict {
 	}
 	name := x.name(session)
 	switch {
+	case c.Issuer == "" && !x.roles[roleID(c.Principal)]:
 	case x.known[name]:
 		return &verdict{name: name, kind: Notebook, rung: RungSessionName, confidence: Medium}
 	case x.roles[c.Issuer]:

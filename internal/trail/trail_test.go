@@ -113,6 +113,7 @@ func TestWho(t *testing.T) {
 		"a notebook called i-team":           {[]evidence.Issue{issue(1, machine("B"), "i-team", "K", "")}, role("i-team", "K", 1), name("i-team", RungKey, Medium)},
 		"Glue":                               {nil, etl("GlueJobRunnerSession", "K", 5), no(NoIssue)},
 		"Lake Formation session":             {nil, etl("AWSLF-00-AT-1-x", "K", 5), no(NoGrant)},
+		"a stranger's role, known name":      {[]evidence.Issue{alice}, calls.Caller{Type: "AWSAccount", Principal: "AROASTRANGER:alice-nb"}, Answer{Reason: UnknownName, Candidates: []string{"alice-nb"}}},
 		"another account's copy, known name": {[]evidence.Issue{alice}, calls.Caller{Type: "AWSAccount", Principal: "AROAEXECEXAMPLE:alice-nb"}, name("alice-nb", RungSessionName, Medium)},
 
 		"bypass": {[]evidence.Issue{alice}, machine("BASE-A"), Answer{Name: "alice-nb", Kind: Notebook, Rung: RungBaseKey, Confidence: High, Escape: Bypass}},

@@ -236,21 +236,25 @@ UNION SELECT 'known' AS sort, opened AS name FROM who_calls WHERE opened <> '' A
 UNION SELECT 'known' AS sort, claimed AS name FROM claims
 UNION SELECT 'notebook' AS sort, claimed AS name FROM claims
 UNION SELECT 'role' AS sort, issuer AS name FROM claims WHERE issuer <> ''
-UNION SELECT 'role' AS sort, issued_role AS name FROM claims WHERE issued_role <> '' AND claimed = issued_name;
+UNION SELECT 'role' AS sort, substr(principal, 1, strpos(principal, ':') - 1) AS name FROM claims WHERE strpos(principal, ':') > 1
+UNION SELECT 'role' AS sort, issued_role AS name FROM claims WHERE issued_role <> '' AND claimed = issued_name
+UNION SELECT 'role' AS sort, substr(issued_unique, 1, strpos(issued_unique, ':') - 1) AS name FROM claims WHERE strpos(issued_unique, ':') > 1 AND claimed = issued_name;
 
 -- 7. Who holds a caller's credentials as far as these tell by themselves: base
--- credentials by what they claimed elsewhere, others by the session name.
+-- credentials by what they claimed elsewhere, others by the session name. A role without
+-- an ARN may be of any account, where anybody may choose the name.
 CREATE TABLE who_roots WITH (format = 'PARQUET') AS
 WITH callers AS (
   SELECT DISTINCT caller, key_id, principal, created, issuer, session_name, spoken_name, invoked_by <> '' AS forwarded, machine, generic
   FROM who_calls WHERE role_session
 ), found AS (
-  SELECT c.*, coalesce(k.key_id, b.key_id, '') AS base_key, n.name IS NOT NULL AS known, r.name IS NOT NULL AS notebook_role
+  SELECT c.*, coalesce(k.key_id, b.key_id, '') AS base_key, n.name IS NOT NULL AND (c.issuer <> '' OR i.name IS NOT NULL) AS known, r.name IS NOT NULL AS notebook_role
   FROM callers c
   LEFT JOIN who_bases k ON k.key_id = c.key_id AND c.machine
   LEFT JOIN who_bases b ON b.principal = c.principal AND b.created = c.created AND b.same_start = 1 AND c.machine AND (c.key_id = '' OR c.forwarded)
   LEFT JOIN who_names n ON n.sort = 'known' AND n.name = c.spoken_name
   LEFT JOIN who_names r ON r.sort = 'role' AND r.name = c.issuer
+  LEFT JOIN who_names i ON i.sort = 'role' AND i.name = substr(c.principal, 1, greatest(strpos(c.principal, ':') - 1, 0))
 )
 SELECT f.caller, f.base_key,
   CASE WHEN f.base_key <> '' AND b.source <> '' THEN b.source
