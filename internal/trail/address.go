@@ -11,84 +11,100 @@ import (
 const nearby = 2 * 3600
 
 // addresses knows from where each name was claimed, by credentials that claimed no
-// other.
+// other and are not disputed.
 type addresses struct {
-	index  *Index
-	claims map[string]map[string][]int64 // address, name → times, ascending
-	total  map[string]int                // claims of a name
+	index *Index
+	stays map[string]map[string]*stay // by address and name
+	total map[string]int              // turns of a name, of all addresses
+}
+
+// claimEvery is in how many seconds the daemon claims its name again.
+const claimEvery = 1800
+
+// stay is the claims of a name from one address. They are weighed by the half hours in
+// which there were some: a forger may claim as often as it likes.
+type stay struct {
+	times []int64 // ascending
+	turns int     // half hours
 }
 
 func newAddresses(x *Index) *addresses {
-	a := &addresses{index: x, claims: make(map[string]map[string][]int64), total: make(map[string]int)}
+	a := &addresses{index: x, stays: make(map[string]map[string]*stay), total: make(map[string]int)}
 	for _, b := range x.bases {
-		if len(b.names) == 1 {
-			a.add(b, 1)
+		if len(b.names) == 1 && !b.disputed {
+			a.add(b)
 		}
 	}
-	for _, names := range a.claims {
-		for _, times := range names {
-			slices.Sort(times)
+	for _, names := range a.stays {
+		for name, here := range names {
+			slices.Sort(here.times)
+			for i, at := range here.times {
+				if i == 0 || at/claimEvery != here.times[i-1]/claimEvery {
+					here.turns++
+				}
+			}
+			a.total[name] += here.turns
 		}
 	}
 	return a
 }
 
-func (a *addresses) add(b *base, sign int) {
+func (a *addresses) add(b *base) {
 	for _, i := range b.claims {
 		s := &a.index.sessions[i]
 		if _, err := netip.ParseAddr(s.Address); err != nil {
 			continue // a service's name
 		}
-		names := a.claims[s.Address]
+		names := a.stays[s.Address]
 		if names == nil {
-			names = make(map[string][]int64)
-			a.claims[s.Address] = names
+			names = make(map[string]*stay)
+			a.stays[s.Address] = names
 		}
-		if sign > 0 {
-			names[b.names[0]] = append(names[b.names[0]], s.At)
-		} else if at, found := slices.BinarySearch(names[b.names[0]], s.At); found {
-			names[b.names[0]] = slices.Delete(names[b.names[0]], at, at+1)
+		here := names[b.names[0]]
+		if here == nil {
+			here = new(stay)
+			names[b.names[0]] = here
 		}
-		a.total[b.names[0]] += sign
+		here.times = append(here.times, s.At)
 	}
 }
 
-// settle decides which base credentials are disputed, and whose they are.
-func (a *addresses) settle() {
+// settleBases decides which base credentials are disputed, and whose they are.
+func (x *Index) settleBases() {
 	foreign := make(map[*base]string)
+	a := newAddresses(x)
 	homes := a.homes()
-	for _, b := range a.index.bases {
+	for _, b := range x.bases {
 		if owner := a.foreign(b, homes); owner != "" {
 			foreign[b] = owner
 		}
 	}
 	for b, owner := range foreign {
-		a.add(b, -1) // no evidence of whose address it is
 		b.disputed = true
 		for _, i := range b.claims {
-			b.conflict = a.index.conflict(conflictID{OtherAddress, b.key, b.names[0], owner}, &a.index.sessions[i], b.names[0])
+			b.conflict = x.conflict(conflictID{OtherAddress, b.key, b.names[0], owner}, &x.sessions[i], b.names[0])
 		}
 	}
-	for _, b := range a.index.bases {
+	a = newAddresses(x) // those are no evidence of whose address it is
+	for _, b := range x.bases {
 		if len(b.names) < 2 {
 			continue
 		}
 		b.disputed, b.owner = true, a.owner(b)
 		for _, i := range b.claims {
-			b.conflict = a.index.conflict(conflictID{kind: TwoNames, key: b.key}, &a.index.sessions[i], slices.Clone(b.names)...)
+			b.conflict = x.conflict(conflictID{kind: TwoNames, key: b.key}, &x.sessions[i], slices.Clone(b.names)...)
 		}
 		b.conflict.Owner = b.owner
 	}
 }
 
-// homes returns the address from which each name was claimed most often.
+// homes returns the address from which each name was claimed in the most half hours.
 func (a *addresses) homes() map[string]string {
 	homes := make(map[string]string)
-	for address, names := range a.claims {
-		for name, times := range names {
+	for address, names := range a.stays {
+		for name, here := range names {
 			home, ok := homes[name]
-			most := len(a.claims[home][name])
-			if !ok || len(times) > most || len(times) == most && address < home {
+			if !ok || here.turns > a.stays[home][name].turns || here.turns == a.stays[home][name].turns && address < home {
 				homes[name] = address
 			}
 		}
@@ -107,16 +123,16 @@ func (a *addresses) foreign(b *base, homes map[string]string) string {
 	n := b.names[0]
 	for _, i := range b.claims {
 		s := &a.index.sessions[i]
-		here := a.claims[s.Address]
+		here := a.stays[s.Address]
 		if here == nil || homes[n] == s.Address {
 			continue
 		}
 		best := ""
-		for m, times := range here {
-			if m == n || homes[m] != s.Address || len(times) <= len(here[n]) || 5*len(times) < 4*a.total[m] || len(a.claims[homes[n]][m]) > 0 {
+		for m, its := range here {
+			if m == n || homes[m] != s.Address || its.turns <= here[n].turns || 5*its.turns < 4*a.total[m] || a.stays[homes[n]][m] != nil {
 				continue
 			}
-			if near(times, s.At) && (best == "" || m < best) {
+			if near(its.times, s.At) && (best == "" || m < best) {
 				best = m
 			}
 		}
@@ -139,10 +155,8 @@ func (a *addresses) owner(b *base) string {
 	owner := ""
 	for _, i := range b.claims {
 		var names []string
-		for name, times := range a.claims[a.index.sessions[i].Address] {
-			if len(times) > 0 {
-				names = append(names, name)
-			}
+		for name := range a.stays[a.index.sessions[i].Address] {
+			names = append(names, name)
 		}
 		if len(names) != 1 || !slices.Contains(b.names, names[0]) {
 			continue

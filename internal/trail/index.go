@@ -95,7 +95,7 @@ func NewIndex(e *evidence.Evidence, cfg Config) *Index {
 	x.addSessions()
 	x.addBases()
 	x.addNames()
-	newAddresses(x).settle()
+	x.settleBases()
 	for _, b := range x.bases {
 		b.direct() // decided now, so that later it is only read
 	}

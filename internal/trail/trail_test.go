@@ -69,6 +69,18 @@ func at(i evidence.Issue, address string) evidence.Issue {
 	return i
 }
 
+// often repeats an issue, a second apart.
+func often(times int, i evidence.Issue) []evidence.Issue {
+	all := make([]evidence.Issue, times)
+	for n := range all {
+		all[n] = i
+		all[n].At += int64(n)
+		all[n].Key += fmt.Sprint(n)
+		all[n].ID += fmt.Sprint(n)
+	}
+	return all
+}
+
 func name(n string, rung Rung, confidence Confidence) Answer {
 	return Answer{Name: n, Kind: Notebook, Rung: rung, Confidence: confidence}
 }
@@ -220,6 +232,10 @@ func TestForgeries(t *testing.T) {
 		},
 		"from another's address": {
 			append(honest(own), at(issue(86400+3600, machine("THIEF"), "alice-nb", "STOLEN", "alice-nb"), bobs)), by(role("alice-nb", "STOLEN", 1), "alice-nb"),
+			disputed, []ConflictKind{OtherAddress},
+		},
+		"from another's address, more often than anywhere": {
+			append(honest(own), often(50, at(issue(86400+3600, machine("THIEF"), "alice-nb", "STOLEN", "alice-nb"), bobs))...), by(role("alice-nb", "STOLEN0", 1), "alice-nb"),
 			disputed, []ConflictKind{OtherAddress},
 		},
 		"from an address long given up": {

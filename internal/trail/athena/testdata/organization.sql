@@ -248,7 +248,8 @@ WITH uses AS (
   FROM uses u JOIN keys k ON k.key_id = u.key_id
   WHERE k.names = 1 AND u.claimed <> '' AND u.address <> ''
 ), here AS (
-  SELECT address, name, count(*) AS claims FROM single GROUP BY address, name
+  -- Half hours with claims: the daemon claims in each, a forger as often as it likes.
+  SELECT address, name, count(DISTINCT unix - unix % 1800) AS claims FROM single GROUP BY address, name
 ), homes AS (
   SELECT address, name, claims, total FROM (
     SELECT here.*, sum(claims) OVER (PARTITION BY name) AS total,
