@@ -5,10 +5,12 @@ import (
 	"slices"
 )
 
-// nearby is how close in seconds two claims from one address must be for the address
-// to have been the same machine's: addresses are given to other machines in time, and
-// the daemon claims every half hour.
-const nearby = 2 * 3600
+// Two claims from one address must be so many seconds close for the address to have been
+// the same machine's: addresses are given to other machines in time.
+const (
+	nearby   = 2 * 3600  // the daemon claims every half hour
+	sameDays = 24 * 3600 // with other base credentials, after these are given up
+)
 
 // addresses knows from where each name was claimed, by credentials that claimed no
 // other and are not disputed.
@@ -132,7 +134,7 @@ func (a *addresses) foreign(b *base, homes map[string]string) string {
 			if m == n || homes[m] != s.Address || its.turns <= here[n].turns || 5*its.turns < 4*a.total[m] || a.stays[homes[n]][m] != nil {
 				continue
 			}
-			if near(its.times, s.At) && (best == "" || m < best) {
+			if near(its.times, s.At, nearby) && (best == "" || m < best) {
 				best = m
 			}
 		}
@@ -143,20 +145,23 @@ func (a *addresses) foreign(b *base, homes map[string]string) string {
 	return ""
 }
 
-func near(times []int64, at int64) bool {
+func near(times []int64, at, within int64) bool {
 	i, _ := slices.BinarySearch(times, at)
-	return i < len(times) && times[i]-at <= nearby || i > 0 && at-times[i-1] <= nearby
+	return i < len(times) && times[i]-at <= within || i > 0 && at-times[i-1] <= within
 }
 
 // owner returns which of the names that the credentials claimed is theirs: the only one
-// that other credentials claimed from the same address. "" when the addresses do not
-// tell.
+// that other credentials claimed from the same address in those days. "" when the
+// addresses do not tell.
 func (a *addresses) owner(b *base) string {
 	owner := ""
 	for _, i := range b.claims {
+		s := &a.index.sessions[i]
 		var names []string
-		for name := range a.stays[a.index.sessions[i].Address] {
-			names = append(names, name)
+		for name, here := range a.stays[s.Address] {
+			if near(here.times, s.At, sameDays) {
+				names = append(names, name)
+			}
 		}
 		if len(names) != 1 || !slices.Contains(b.names, names[0]) {
 			continue

@@ -238,6 +238,11 @@ func TestForgeries(t *testing.T) {
 			append(honest(own), often(50, at(issue(86400+3600, machine("THIEF"), "alice-nb", "STOLEN", "alice-nb"), bobs))...), by(role("alice-nb", "STOLEN0", 1), "alice-nb"),
 			disputed, []ConflictKind{OtherAddress},
 		},
+		"two names, at an address long given up": {
+			append(honest(own), at(issue(9*86400, machine("BASE-S"), "sam-nb", "KEY-S", "sam-nb"), alices), at(issue(9*86400+60, machine("BASE-S"), "alice-nb", "FORGED", "alice-nb"), alices)),
+			by(role("sam-nb", "KEY-S", 1), "sam-nb"),
+			Answer{Reason: Disputed, Candidates: []string{"alice-nb", "sam-nb"}, Claimed: "sam-nb"}, []ConflictKind{TwoNames},
+		},
 		"from an address long given up": {
 			append(honest(own), at(issue(now+86400, machine("LATER"), "alice-nb", "MOVED", "alice-nb"), bobs)), by(role("alice-nb", "MOVED", 1), "alice-nb"),
 			name("alice-nb", RungSource, High), nil,

@@ -269,18 +269,21 @@ WITH uses AS (
   LEFT JOIN here shared ON shared.address = x.home AND shared.name = x.resident
   WHERE shared.name IS NULL
 ), sound AS (
-  SELECT DISTINCT s.address, s.name
+  SELECT DISTINCT s.address, s.name, s.unix
   FROM single s LEFT JOIN strangers f ON f.key_id = s.key_id
   WHERE f.key_id IS NULL
 ), residents AS (
-  SELECT address, min(name) AS name FROM sound GROUP BY address HAVING count(*) = 1
-), owners AS (
-  SELECT d.key_id, min(r.name) AS owner
+  SELECT d.key_id, d.use, min(s.name) AS name
   FROM uses d
-  JOIN residents r ON r.address = d.address
-  JOIN (SELECT DISTINCT key_id, claimed FROM uses) c ON c.key_id = d.key_id AND c.claimed = r.name
-  WHERE d.claimed <> ''
-  GROUP BY d.key_id HAVING count(DISTINCT r.name) = 1
+  JOIN keys k ON k.key_id = d.key_id
+  JOIN sound s ON s.address = d.address AND s.unix BETWEEN d.unix - 86400 AND d.unix + 86400
+  WHERE d.claimed <> '' AND k.names > 1
+  GROUP BY d.key_id, d.use HAVING count(DISTINCT s.name) = 1
+), owners AS (
+  SELECT r.key_id, min(r.name) AS owner
+  FROM residents r
+  JOIN (SELECT DISTINCT key_id, claimed FROM uses) c ON c.key_id = r.key_id AND c.claimed = r.name
+  GROUP BY r.key_id HAVING count(DISTINCT r.name) = 1
 )
 SELECT k.key_id, k.principal, k.created, k.source, k.name, k.names, k.sourced,
   count(*) OVER (PARTITION BY k.principal, k.created) AS same_start,
