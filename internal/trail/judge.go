@@ -233,8 +233,8 @@ func (x *Index) principal(c *calls.Caller) *verdict {
 // Who answers for a call.
 func (x *Index) Who(c *calls.Call) Answer { return x.call(c, x.caller(c.Caller)) }
 
-// Asker answers for many calls of one goroutine's. What is true of all calls of a
-// caller it finds out once.
+// Asker answers for the calls of one block, for one goroutine. What is true of all calls
+// of a caller it finds out once. It holds on to the block by the callers that it knows.
 type Asker struct {
 	index   *Index
 	answers map[*calls.Caller]Answer
@@ -243,10 +243,6 @@ type Asker struct {
 // Asker returns one.
 func (x *Index) Asker() *Asker { return &Asker{x, make(map[*calls.Caller]Answer)} }
 
-// maxAsked is how many callers are remembered: with each the block of calls that it is
-// from stays in memory.
-const maxAsked = 1024
-
 // Who answers for a call, as [Index.Who] does.
 func (k *Asker) Who(c *calls.Call) Answer {
 	if c.Caller.InvokedBy != "" { // with a key of its own each time
@@ -254,9 +250,6 @@ func (k *Asker) Who(c *calls.Call) Answer {
 	}
 	a, known := k.answers[c.Caller]
 	if !known {
-		if len(k.answers) == maxAsked {
-			clear(k.answers)
-		}
 		a = k.index.caller(c.Caller)
 		k.answers[c.Caller] = a
 	}

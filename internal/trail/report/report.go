@@ -68,6 +68,10 @@ func NewCall(c *calls.Call, a *trail.Answer) Call {
 	} {
 		*field = strings.Clone(*field) // not hold on to the whole block of calls
 	}
+	row.Candidates = slices.Clone(row.Candidates)
+	for i := range row.Candidates {
+		row.Candidates[i] = strings.Clone(row.Candidates[i])
+	}
 	return row
 }
 

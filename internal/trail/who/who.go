@@ -156,7 +156,7 @@ func answer(ctx context.Context, index *trail.Index, read *intake.Trail, o *opti
 				if b >= read.Spool.Blocks() || ctx.Err() != nil {
 					return ctx.Err()
 				}
-				if err := reader.Read(b, p.take); err != nil {
+				if err := p.read(reader, b); err != nil {
 					return err
 				}
 			}
@@ -269,7 +269,7 @@ func status(p *intake.Progress, stored, total int64, spent time.Duration) string
 // part is what one goroutine selects and counts.
 type part struct {
 	index *trail.Index
-	asker *trail.Asker
+	asker *trail.Asker // of the block that is read
 	o     *options
 
 	summary   report.Summary
@@ -298,7 +298,7 @@ const maxObjects = 20
 
 func newPart(index *trail.Index, o *options) *part {
 	return &part{
-		index: index, asker: index.Asker(), o: o,
+		index: index, o: o,
 		summary: report.Summary{Rungs: make(map[string]int), Reasons: make(map[string]int)},
 		newest:  newest{limit: o.limit}, escapes: newest{limit: maxEscapes},
 		groups: make(map[string]*group), actions: make(map[string]*group),
@@ -307,6 +307,12 @@ func newPart(index *trail.Index, o *options) *part {
 }
 
 const maxEscapes = 500 // shown on a page
+
+// read takes the calls of a block.
+func (p *part) read(r *calls.Reader, block int) error {
+	p.asker = p.index.Asker()
+	return r.Read(block, p.take)
+}
 
 // take answers for a call, and counts it if it was asked for.
 func (p *part) take(c *calls.Call) {
