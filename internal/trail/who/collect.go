@@ -205,7 +205,7 @@ func (p *part) lines() []report.Timeline {
 func (p *part) conflicts() []report.Conflict {
 	shown := []report.Conflict{}
 	for _, c := range p.index.Conflicts() {
-		if p.o.within(c.Last) && (len(p.o.names) == 0 || slices.ContainsFunc(append(slices.Clone(c.Names), c.Owner), p.o.wantsName)) {
+		if p.o.overlaps(c.First, c.Last) && (len(p.o.names) == 0 || slices.ContainsFunc(append(slices.Clone(c.Names), c.Owner), p.o.wantsName)) {
 			shown = append(shown, report.NewConflict(c))
 		}
 	}

@@ -262,6 +262,12 @@ func (o *options) within(at int64) bool {
 	return (o.since == 0 || at >= o.since) && (o.until == 0 || at < o.until)
 }
 
+// overlaps reports whether something that lasted is within the time that was asked for
+// by a part of it.
+func (o *options) overlaps(first, last int64) bool {
+	return (o.since == 0 || last >= o.since) && (o.until == 0 || first < o.until)
+}
+
 // wants reports whether a call is one that was asked for, its answer aside.
 func (o *options) wants(c *calls.Call) bool {
 	if !o.within(c.Time) {

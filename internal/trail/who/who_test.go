@@ -134,6 +134,11 @@ func TestViews(t *testing.T) {
 	if code != Found || !strings.Contains(stdout, "two_names") || !strings.Contains(stdout, "alice-nb and bob-nb") {
 		t.Errorf("code %d:\n%s", code, stdout)
 	}
+	for until, want := range map[string]int{"2026-07-01T10:02": Done, "2026-07-01T10:15": Found} { // it lasts from 10:02 to 10:30
+		if code, stdout, _ = ask(t, story+forgery, "--conflicts", "--until", until, "-"); code != want {
+			t.Errorf("until %s: code %d:\n%s", until, code, stdout)
+		}
+	}
 	if code, stdout, _ = ask(t, story+forgery, "--conflicts", "--name", "carol", "-"); code != Done {
 		t.Errorf("somebody else's conflicts: code %d:\n%s", code, stdout)
 	}
