@@ -405,10 +405,11 @@ func (p *part) hour(c *calls.Call, a *trail.Answer) {
 	}
 }
 
-// object notes what was read in a session that Lake Formation handed out.
+// object notes what was read in a session that Lake Formation handed out: not what was
+// refused or written, nor the keys to it.
 func (p *part) object(c *calls.Call) {
 	session := c.Caller.Session()
-	if !lakeFormation(session) || c.Resource == "" {
+	if !lakeFormation(session) || c.Resource == "" || c.Error != "" || c.Service != "s3.amazonaws.com" || c.Action != "GetObject" {
 		return
 	}
 	o := p.objects[session]

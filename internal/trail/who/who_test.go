@@ -155,6 +155,9 @@ func TestQueries(t *testing.T) {
 		`{"eventTime":"2026-07-01T10:00:02Z","eventSource":"s3.amazonaws.com","eventName":"GetObject","eventID":"o1",` + identity("AWSLF-1") + `,"requestParameters":{"bucketName":"lake","key":"t/1"}}`,
 		`{"eventTime":"2026-07-01T10:00:03Z","eventSource":"s3.amazonaws.com","eventName":"GetObject","eventID":"o2",` + identity("AWSLF-1") + `,"requestParameters":{"bucketName":"lake","key":"t/1"}}`,
 		`{"eventTime":"2026-07-01T10:00:03Z","eventSource":"s3.amazonaws.com","eventName":"GetObject","eventID":"o3",` + identity("AWSLF-2") + `,"requestParameters":{"bucketName":"lake","key":"t/2"}}`,
+		`{"eventTime":"2026-07-01T10:00:03Z","eventSource":"s3.amazonaws.com","eventName":"GetObject","eventID":"o4","errorCode":"AccessDenied",` + identity("AWSLF-1") + `,"requestParameters":{"bucketName":"lake","key":"t/3"}}`,
+		`{"eventTime":"2026-07-01T10:00:03Z","eventSource":"s3.amazonaws.com","eventName":"PutObject","eventID":"o5",` + identity("AWSLF-1") + `,"requestParameters":{"bucketName":"lake","key":"t/4"}}`,
+		`{"eventTime":"2026-07-01T10:00:03Z","eventSource":"kms.amazonaws.com","eventName":"Decrypt","eventID":"o6",` + identity("AWSLF-1") + `,"requestParameters":{"keyId":"k"}}`,
 	}, "\n")
 	_, stdout, _ := ask(t, lines, "--queries", "--format", "json", "-")
 	var doc report.Document
