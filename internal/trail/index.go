@@ -47,7 +47,7 @@ type session struct {
 	*evidence.Issue
 	parent  int32 // the session whose credentials asked for this one
 	verdict *verdict
-	busy    bool
+	queued  bool // to be judged
 }
 
 // start is when a role session began: its principal id, or its role and name, and
@@ -99,9 +99,7 @@ func NewIndex(e *evidence.Evidence, cfg Config) *Index {
 	for _, b := range x.bases {
 		b.direct() // decided now, so that later it is only read
 	}
-	for i := range x.sessions {
-		x.judge(int32(i))
-	}
+	x.judgeSessions()
 	x.addJobs()
 	x.addGrants()
 	x.addOpenings()

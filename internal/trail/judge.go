@@ -25,19 +25,20 @@ func (v *verdict) same(w *verdict) bool {
 	return v == w || v.name == w.name && v.name != "" && v.kind == w.kind
 }
 
-// judge decides who holds the credentials of a session, by following it to where it
-// comes from.
-func (x *Index) judge(i int32) *verdict {
-	s := &x.sessions[i]
-	if s.verdict != nil {
-		return s.verdict
+// judgeSessions decides who holds the credentials of each session, after those that it
+// comes from. Chains are too long to recurse, if somebody likes.
+func (x *Index) judgeSessions() {
+	var chain []int32
+	for i := range x.sessions {
+		for at := int32(i); at != none && !x.sessions[at].queued; at = x.sessions[at].parent {
+			x.sessions[at].queued = true
+			chain = append(chain, at)
+		}
+		for ; len(chain) > 0; chain = chain[:len(chain)-1] {
+			s := &x.sessions[chain[len(chain)-1]]
+			s.verdict = x.decide(s)
+		}
 	}
-	if s.busy {
-		return &verdict{reason: CircularChain}
-	}
-	s.busy = true
-	s.verdict = x.decide(s)
-	return s.verdict
 }
 
 func (x *Index) decide(s *session) *verdict {
@@ -55,7 +56,11 @@ func (x *Index) decide(s *session) *verdict {
 	case !c.IsRoleSession():
 		return x.withSource(s, x.principal(c), source)
 	case s.parent != none:
-		return x.withSource(s, x.judge(s.parent), source)
+		from := x.sessions[s.parent].verdict
+		if from == nil {
+			from = &verdict{reason: CircularChain}
+		}
+		return x.withSource(s, from, source)
 	}
 	if own := x.personal(c.Source); own != "" {
 		return x.withSource(s, &verdict{name: own, kind: Notebook, confidence: High}, source)

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -497,6 +499,38 @@ func TestTree(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestLongChain follows a chain that somebody made as long as they could: its length is
+// neither a depth of the stack nor one of what is shown, and is not walked again for
+// each of its sessions. Not parallel, for it limits all stacks.
+func TestLongChain(t *testing.T) {
+	defer debug.SetMaxStack(debug.SetMaxStack(2 << 20))
+	const length = 40_000
+	issues := []evidence.Issue{issue(1, user("mallory"), "step", "KEY0", "")}
+	for i := 1; i < length; i++ {
+		issues = append(issues, issue(int64(i+1), role("step", fmt.Sprint("KEY", i-1), int64(i)), "step", fmt.Sprint("KEY", i), ""))
+	}
+	slices.Reverse(issues) // a wrong clock is enough
+	x := NewIndex(&evidence.Evidence{Issues: issues}, Config{})
+	if got := x.Who(&calls.Call{Caller: new(role("step", fmt.Sprint("KEY", length-1), length))}); got.Name != "mallory" {
+		t.Errorf("%+v", got)
+	}
+	issued, deep := 0, 0
+	var walk func(depth int, nodes []*Node)
+	walk = func(depth int, nodes []*Node) {
+		deep = max(deep, depth)
+		for _, n := range nodes {
+			if n.At != 0 {
+				issued++
+			}
+			walk(depth+1, n.Children)
+		}
+	}
+	walk(0, x.Tree())
+	if issued != length || deep > deepest+1 {
+		t.Errorf("%d sessions, at most %d deep", issued, deep)
 	}
 }
 

@@ -18,8 +18,13 @@ type Node struct {
 	Children []*Node
 }
 
+// deepest is how many sessions of a chain stand in one tree. A session may go on to
+// another as often as somebody likes, and thousands of levels can be neither indented
+// nor written as JSON.
+const deepest = 100
+
 // Tree returns all credentials that were issued, and those that asked for them, as
-// trees of chains, the latest root first.
+// trees of chains, the latest root first. A longer chain goes on in another tree.
 func (x *Index) Tree() []*Node {
 	nodes := make([]*Node, len(x.sessions))
 	for i := range x.sessions {
@@ -28,10 +33,10 @@ func (x *Index) Tree() []*Node {
 	}
 	var roots []*Node
 	outside := make(map[calls.Caller]*Node) // holders of credentials that were issued elsewhere
-	for i := range x.sessions {
+	for i, place := range x.places() {
 		s := &x.sessions[i]
 		switch {
-		case s.parent != none && !x.circular(int32(i)):
+		case place > 1 && place%deepest != 1:
 			parent := nodes[s.parent]
 			parent.Children = append(parent.Children, nodes[i])
 			continue
@@ -61,19 +66,31 @@ func (x *Index) Tree() []*Node {
 	return roots
 }
 
-// circular reports whether following a session's origin comes back to itself.
-func (x *Index) circular(i int32) bool {
-	slow, fast := i, i
-	for {
-		for range 2 {
-			if fast = x.sessions[fast].parent; fast == none {
-				return false
-			}
+// circular is the place of a session whose origin comes back to itself.
+const circular = -1
+
+// places returns which one of its chain each session is, from 1.
+func (x *Index) places() []int32 {
+	places := make([]int32, len(x.sessions))
+	var chain []int32
+	for i := range x.sessions {
+		at := int32(i)
+		for ; at != none && places[at] == 0; at = x.sessions[at].parent {
+			places[at] = circular // unless its beginning is found
+			chain = append(chain, at)
 		}
-		if slow = x.sessions[slow].parent; slow == fast {
-			return true
+		place := int32(0)
+		if at != none {
+			place = places[at]
+		}
+		for ; len(chain) > 0; chain = chain[:len(chain)-1] {
+			if place != circular {
+				place++
+			}
+			places[chain[len(chain)-1]] = place
 		}
 	}
+	return places
 }
 
 // latest is when credentials were issued, or the first that they asked for.
