@@ -342,7 +342,7 @@ func (x *Index) addJobs() {
 		if job.ARN != "" {
 			x.jobs[job.ARN] = job
 		}
-		if other, taken := byName[job.Name]; taken && (other == nil || other.Caller != job.Caller) {
+		if other, taken := byName[job.Name]; taken && (other == nil || *other.Caller != *job.Caller) {
 			job = nil
 		}
 		byName[x.evidence.Jobs[i].Name] = job

@@ -448,12 +448,13 @@ func TestJobs(t *testing.T) {
 	alice, bob := by(role("alice-nb", "KA", 1), "alice-nb"), by(role("bob-nb", "KB", 1), "bob-nb")
 	service := calls.Caller{Type: "AWSService", InvokedBy: "sagemaker.amazonaws.com"}
 	e := &evidence.Evidence{
-		Issues: []evidence.Issue{issue(5, service, "SageMaker", "JOB1", ""), issue(6, service, "SageMaker", "JOB2", "")},
+		Issues: []evidence.Issue{issue(5, service, "SageMaker", "JOB1", ""), issue(6, service, "SageMaker", "JOB2", ""), issue(7, service, "SageMaker", "JOB3", "")},
 		Jobs: []evidence.Job{
 			{Kind: "training", Name: "t1", ARN: "arn:t1", Caller: &alice},
 			{Kind: "training", Name: "twice", Caller: &alice}, {Kind: "processing", Name: "twice", Caller: &bob},
+			{Kind: "training", Name: "again", Caller: &alice}, {Kind: "training", Name: "again", Caller: new(alice)}, // read by two goroutines
 		},
-		Streams: []evidence.Stream{{Key: "JOB1", Job: "t1"}, {Key: "JOB2", Job: "twice"}, {Key: "JOB2", Job: "t1"}},
+		Streams: []evidence.Stream{{Key: "JOB3", Job: "again"}, {Key: "JOB1", Job: "t1"}, {Key: "JOB2", Job: "twice"}, {Key: "JOB2", Job: "t1"}},
 	}
 	x := NewIndex(e, Config{})
 	scoped := role("SageMaker", "JOB2", 6)
@@ -462,9 +463,10 @@ func TestJobs(t *testing.T) {
 		caller calls.Caller
 		want   Answer
 	}{
-		"by the scope":        {scoped, Answer{Name: "alice-nb", Kind: Notebook, Rung: RungJob, Confidence: High, Job: "training t1", StartedBy: "alice-nb"}},
-		"a hint":              {role("SageMaker", "JOB1", 5), Answer{Reason: NoClaim, Escape: Possible, Job: "training t1", StartedBy: "alice-nb"}},
-		"hints that disagree": {role("SageMaker", "JOB2", 6), Answer{Reason: NoClaim, Escape: Possible}},
+		"by the scope":         {scoped, Answer{Name: "alice-nb", Kind: Notebook, Rung: RungJob, Confidence: High, Job: "training t1", StartedBy: "alice-nb"}},
+		"a hint":               {role("SageMaker", "JOB1", 5), Answer{Reason: NoClaim, Escape: Possible, Job: "training t1", StartedBy: "alice-nb"}},
+		"a hint to one of two": {role("SageMaker", "JOB3", 7), Answer{Reason: NoClaim, Escape: Possible, Job: "training again", StartedBy: "alice-nb"}},
+		"hints that disagree":  {role("SageMaker", "JOB2", 6), Answer{Reason: NoClaim, Escape: Possible}},
 	} {
 		if diff := cmp.Diff(test.want, x.Who(&calls.Call{Caller: &test.caller})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", label, diff)
