@@ -34,12 +34,12 @@ type Index struct {
 
 	conflicts map[conflictID]*Conflict
 
-	openings map[string][]opening
-	startups map[string][]startup     // by name
-	jobs     map[string]*evidence.Job // by ARN
-	streams  map[string]*evidence.Job // by access key; nil where two jobs claim it
-	grants   map[string]grantAnswer   // by session name
-	granted  map[string]grantAnswer   // by event id
+	openings map[string]map[place][]opening // by name
+	startups map[string][]startup           // by name
+	jobs     map[string]*evidence.Job       // by ARN
+	streams  map[string]*evidence.Job       // by access key; nil where two jobs claim it
+	grants   map[string]grantAnswer         // by session name
+	granted  map[string]grantAnswer         // by event id
 }
 
 // session is a set of temporary credentials.
@@ -87,7 +87,7 @@ func NewIndex(e *evidence.Evidence, cfg Config) *Index {
 		bases: make(map[string]*base), baseStart: make(map[start]*base),
 		names: make(map[string]string), known: make(map[string]bool), notebooks: make(map[string]bool), roles: make(map[string]bool), claims: make(map[string]bool),
 		copies:    make(map[string]bool),
-		conflicts: make(map[conflictID]*Conflict), openings: make(map[string][]opening), startups: make(map[string][]startup),
+		conflicts: make(map[conflictID]*Conflict), openings: make(map[string]map[place][]opening), startups: make(map[string][]startup),
 		jobs: make(map[string]*evidence.Job), streams: make(map[string]*evidence.Job),
 		grants: make(map[string]grantAnswer), granted: make(map[string]grantAnswer),
 	}

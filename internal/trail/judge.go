@@ -276,7 +276,7 @@ func (x *Index) call(c *calls.Call, a Answer) Answer {
 		a.Escape = StartUp
 	}
 	if a.Name != "" && a.Kind == Notebook {
-		a.Opener, a.OpenedAt = x.opener(a.Name, c.Time)
+		a.Opener, a.OpenedAt = x.opener(a.Name, c)
 	}
 	return a
 }

@@ -138,20 +138,39 @@ type opening struct {
 	name string
 }
 
+// place is where a notebook is. Accounts and regions have notebooks of the same name.
+type place struct{ account, region string }
+
 func (x *Index) addOpenings() {
 	for _, o := range x.evidence.Openings { // in order of time
-		if person := x.caller(o.Caller); person.Name != "" {
-			x.openings[o.Name] = append(x.openings[o.Name], opening{o.At, person.Name})
+		person := x.caller(o.Caller)
+		if person.Name == "" {
+			continue
 		}
+		if x.openings[o.Name] == nil {
+			x.openings[o.Name] = make(map[place][]opening)
+		}
+		at := place{o.Account, o.Region}
+		x.openings[o.Name][at] = append(x.openings[o.Name][at], opening{o.At, person.Name})
 	}
 }
 
-// opener returns who opened the notebook last before a call.
-func (x *Index) opener(name string, at int64) (person string, openedAt int64) {
-	openings := x.openings[name]
-	i := sort.Search(len(openings), func(i int) bool { return openings[i].at > at })
-	if i == 0 {
-		return "", 0
+// opener returns who opened the notebook of a name last before a call, "" when there are
+// notebooks of that name in the caller's account that different people opened.
+func (x *Index) opener(name string, c *calls.Call) (person string, openedAt int64) {
+	for place, openings := range x.openings[name] {
+		if place.account != "" && c.Caller.Account != "" && place.account != c.Caller.Account {
+			continue
+		}
+		i := sort.Search(len(openings), func(i int) bool { return openings[i].at > c.Time })
+		if i == 0 {
+			continue
+		}
+		last := openings[i-1]
+		if person != "" && person != last.name {
+			return "", 0
+		}
+		person, openedAt = last.name, max(openedAt, last.at)
 	}
-	return openings[i-1].name, openings[i-1].at
+	return person, openedAt
 }

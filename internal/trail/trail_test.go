@@ -548,6 +548,29 @@ func TestOpeners(t *testing.T) {
 	}
 }
 
+// TestOpenersOfNamesakes has notebooks of one name in two accounts and in two regions.
+func TestOpenersOfNamesakes(t *testing.T) {
+	t.Parallel()
+	const own, other, third = "111122223333", "444455556666", "777788889999"
+	ann, ben := user("ann"), user("ben")
+	e := &evidence.Evidence{Openings: []evidence.Opening{
+		{At: 10, Name: "alice-nb", Caller: &ann, Account: own, Region: "us-east-1"}, {At: 20, Name: "alice-nb", Caller: &ben, Account: other, Region: "us-east-1"},
+		{At: 30, Name: "alice-nb", Caller: &ben, Account: own, Region: "eu-west-1"}, {At: 40, Name: "alice-nb", Caller: &ben, Account: own, Region: "us-east-1"},
+	}}
+	x := NewIndex(e, Config{})
+	for _, test := range []struct {
+		account string
+		at      int64
+		want    string
+	}{{own, 25, "ann"}, {other, 25, "ben"}, {third, 25, ""}, {own, 35, ""}, {own, 45, "ben"}} {
+		caller := by(role("x", "K", 1), "alice-nb")
+		caller.Account = test.account
+		if got := x.Who(&calls.Call{Time: test.at, Caller: &caller}); got.Opener != test.want {
+			t.Errorf("at %d in %s: opened by %q, want %q", test.at, test.account, got.Opener, test.want)
+		}
+	}
+}
+
 func TestCopiesOfOtherAccounts(t *testing.T) {
 	t.Parallel()
 	full := etlIssue(10, by(role("alice-nb", "KA", 1), "alice-nb"), "partner", "K", "")

@@ -50,10 +50,11 @@ type Issue struct {
 
 // Opening is a presigned URL made to open a notebook.
 type Opening struct {
-	At     int64
-	Name   string // of the notebook instance or the user profile
-	Caller *calls.Caller
-	ID     string
+	At              int64
+	Name            string // of the notebook instance or the user profile
+	Account, Region string
+	Caller          *calls.Caller
+	ID              string
 }
 
 // Start is somebody starting a notebook instance, which AWS refuses while it runs.
@@ -265,7 +266,7 @@ func (k *Collector) job(r *record.Record, is startsJob) {
 
 func (k *Collector) opening(r *record.Record, key string) {
 	if name := k.text(r.RequestParameters, key); name != "" {
-		k.found.Openings = append(k.found.Openings, Opening{At: r.Time, Name: name, Caller: k.callers.Of(r), ID: string(r.EventID)})
+		k.found.Openings = append(k.found.Openings, Opening{At: r.Time, Name: name, Account: k.keep(r.RecipientAccountID), Region: k.keep(r.AWSRegion), Caller: k.callers.Of(r), ID: string(r.EventID)})
 	}
 }
 
