@@ -22,11 +22,17 @@ func Clean(s string) string {
 		if r == '\n' || r == '\t' || r == '\r' {
 			return ' '
 		}
-		if r == unicode.ReplacementChar || !unicode.IsPrint(r) || unicode.Is(unicode.M, r) {
+		if !shown(r) {
 			return '·'
 		}
 		return r
 	}, s)
+}
+
+// shown reports whether a character is one that takes a place of its own and does nothing
+// else.
+func shown(r rune) bool {
+	return r != unicode.ReplacementChar && unicode.IsPrint(r) && !unicode.Is(unicode.M, r)
 }
 
 // columns is how many columns of a terminal a character takes.

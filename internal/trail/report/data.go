@@ -1,19 +1,46 @@
 package report
 
 import (
+	"bufio"
 	"encoding/csv"
 	"encoding/json"
+	"fmt"
 	"io"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
-// WriteJSON writes one object.
+// WriteJSON writes one object. Its strings hold what the records do; what could act on a
+// terminal is escaped, of which encoding/json escapes a part.
 func (d *Document) WriteJSON(w io.Writer) error {
-	e := json.NewEncoder(w)
+	e := json.NewEncoder(escaper{w})
 	e.SetIndent("", " ")
 	return e.Encode(d)
+}
+
+// escaper writes JSON with escapes for what is not shown. It is given whole characters.
+type escaper struct{ w io.Writer }
+
+func (e escaper) Write(text []byte) (int, error) {
+	b := bufio.NewWriter(e.w)
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRune(text[i:])
+		if r < 0x7f || shown(r) {
+			b.Write(text[i : i+size]) // Flush keeps the error
+		} else {
+			for _, unit := range utf16.Encode([]rune{r}) {
+				fmt.Fprintf(b, `\u%04x`, unit)
+			}
+		}
+		i += size
+	}
+	if err := b.Flush(); err != nil {
+		return 0, err
+	}
+	return len(text), nil
 }
 
 // WriteCSV writes the one list that was asked for, calls before groups before the

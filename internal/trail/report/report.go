@@ -3,9 +3,9 @@
 //
 // It guarantees that contents of records, which anybody who may call an API can choose,
 // are harmless wherever they are shown: control and direction characters and anything
-// else that is not printable are replaced, a CSV cell that a spreadsheet would take for
-// a formula begins with an apostrophe, all text of a page is escaped, and the page
-// forbids scripts other than its own and all network.
+// else that is not printable are replaced, in JSON escaped, a CSV cell that a
+// spreadsheet would take for a formula begins with an apostrophe, all text of a page is
+// escaped, and the page forbids scripts other than its own and all network.
 package report
 
 import (

@@ -102,6 +102,31 @@ read 1,300 records in 2 inputs, 2026-07-01 12:00:00 to 2026-07-01 12:01:00; skip
 	}
 }
 
+// TestJSONCannotActOnATerminal sees that it holds what the record holds, and shows
+// nothing of it but what can be printed.
+func TestJSONCannotActOnATerminal(t *testing.T) {
+	t.Parallel()
+	for _, value := range append(hostile, "\u009b2J", "\x7f", "\U000e0001tag") {
+		var b bytes.Buffer
+		d := document(value)
+		if err := d.WriteJSON(&b); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range b.String() {
+			if r != '\n' && !unicode.IsPrint(r) || unicode.Is(unicode.M, r) || r == utf8.RuneError {
+				t.Errorf("%.20q: character %U", value, r)
+			}
+		}
+		var back Document
+		if err := json.Unmarshal(b.Bytes(), &back); err != nil {
+			t.Fatal(err)
+		}
+		if want := strings.ToValidUTF8(value, "\ufffd"); back.Calls[0].Resource != want && value != "\xff\xfe" {
+			t.Errorf("%.40q became %.40q", value, back.Calls[0].Resource)
+		}
+	}
+}
+
 func TestCSVHoldsNoFormula(t *testing.T) {
 	t.Parallel()
 	views := map[string]func(d *Document){
