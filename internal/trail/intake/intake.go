@@ -150,22 +150,25 @@ func (r *reader) read(ctx context.Context, input source.Input) error {
 	}
 	stored, err := input.Open()
 	if err != nil {
-		r.fail(input, 0, err)
-		return nil
+		return r.fail(ctx, input, 0, err)
 	}
 	defer stored.Close()
 	plain, err := r.plain.Plain(stored)
 	if err != nil {
-		r.fail(input, 0, err)
-		return nil
+		return r.fail(ctx, input, 0, err)
 	}
 	defer plain.Close()
 	return r.all(ctx, input, plain)
 }
 
-func (r *reader) fail(input source.Input, offset int64, err error) {
+// fail reports an input. When the run is over, that is why it fails, and the error.
+func (r *reader) fail(ctx context.Context, input source.Input, offset int64, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	r.stats.Failed++
 	r.bad(Bad{Input: input.Name, Offset: offset, Reason: err.Error()})
+	return nil
 }
 
 const checkEvery = 4096 // records between looks at the context
@@ -198,7 +201,9 @@ func (r *reader) all(ctx context.Context, input source.Input, plain io.Reader) e
 			r.bad(Bad{input.Name, bad.Offset, bad.Reason})
 			continue
 		case !errors.Is(err, io.EOF):
-			r.fail(input, r.records.Offset(), err)
+			if err := r.fail(ctx, input, r.records.Offset(), err); err != nil {
+				return err
+			}
 		}
 		r.stats.Bytes += r.records.Offset()
 		r.progress.Plain.Add(r.records.Offset() - done)

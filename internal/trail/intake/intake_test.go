@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -107,6 +108,29 @@ func TestReadEndsWithTheContext(t *testing.T) {
 	}}
 	if _, err := Read(ctx, []source.Input{endless}, nil, Config{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestInputsAreNotBlamedForTheContext has inputs that are fetched, and fail because the
+// run is over.
+func TestInputsAreNotBlamedForTheContext(t *testing.T) {
+	t.Parallel()
+	for name, begun := range map[string]bool{"opening": false, "reading": true} {
+		ctx, cancel := context.WithCancel(t.Context())
+		opened := 0
+		fetched := source.Input{Name: "s3", Open: func() (io.ReadCloser, error) {
+			opened++
+			cancel()
+			if begun {
+				return io.NopCloser(io.MultiReader(strings.NewReader(event("", 1)), iotest.ErrReader(ctx.Err()))), nil
+			}
+			return nil, ctx.Err()
+		}}
+		reports := 0
+		_, err := Read(ctx, []source.Input{fetched, fetched, fetched}, nil, Config{Bad: func(Bad) { reports++ }})
+		if !errors.Is(err, context.Canceled) || opened != 1 || reports != 0 {
+			t.Errorf("%s: error %v, %d inputs opened, %d reports", name, err, opened, reports)
+		}
 	}
 }
 
