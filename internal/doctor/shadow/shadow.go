@@ -263,7 +263,16 @@ func secret(name string) bool { return slices.Contains(variables(idKeys), name) 
 func (p process) shadows() []report.Finding {
 	var all []report.Finding
 	add := func(id, saw, means string) {
-		all = append(all, report.Finding{ID: id, Saw: saw, Means: means})
+		i := slices.IndexFunc(all, func(f report.Finding) bool { return f.ID == id })
+		if i < 0 {
+			all = append(all, report.Finding{ID: id, Saw: saw, Means: means})
+			return
+		}
+		// Of two about one process, a report would take the first alone.
+		all[i].Saw += "; " + saw
+		if all[i].Means != means {
+			all[i].Means += "; " + means
+		}
 	}
 	if _, set := p.env["AWS_ACCESS_KEY_ID"]; set {
 		add(idKeys, "AWS_ACCESS_KEY_ID is set in the environment (its value was not read)",
