@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -81,20 +82,13 @@ func (e *examination) wholeDomain(ctx context.Context, s *report.Sheet) error {
 		return nil
 	}
 	s.Note("propagation", "the domain sets each profile's name as source identity itself, but not in shared spaces")
-	var roles []string
-	if d := out.DefaultUserSettings; d != nil {
-		roles = append(roles, aws.ToString(d.ExecutionRole))
-	}
-	if d := out.DefaultSpaceSettings; d != nil && aws.ToString(d.ExecutionRole) != aws.ToString(out.DefaultUserSettings.ExecutionRole) {
-		roles = append(roles, aws.ToString(d.ExecutionRole))
-	}
 	book, err := e.books()
 	if err != nil {
 		return err
 	}
 	read, cancel := context.WithTimeout(ctx, readTime)
 	defer cancel()
-	for _, name := range roles {
+	for _, name := range domainRoles(out) {
 		arn, err := identity.ParseRoleARN(name)
 		if err != nil {
 			continue
@@ -107,4 +101,16 @@ func (e *examination) wholeDomain(ctx context.Context, s *report.Sheet) error {
 		trust.Propagated(s, role, "alice", e.Admin.AWS.Region, time.Now())
 	}
 	return nil
+}
+
+// domainRoles are the ARNs of a domain's own execution roles, each once.
+func domainRoles(out *sagemaker.DescribeDomainOutput) []string {
+	var roles []string
+	if d := out.DefaultUserSettings; d != nil {
+		roles = append(roles, aws.ToString(d.ExecutionRole))
+	}
+	if d := out.DefaultSpaceSettings; d != nil && !slices.Contains(roles, aws.ToString(d.ExecutionRole)) {
+		roles = append(roles, aws.ToString(d.ExecutionRole))
+	}
+	return roles
 }

@@ -1,6 +1,12 @@
 package doctor
 
-import "testing"
+import (
+	"slices"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/sagemaker"
+	"github.com/aws/aws-sdk-go-v2/service/sagemaker/types"
+)
 
 // A remedy that names a host must name the one of the notebook's partition.
 func TestHosts(t *testing.T) {
@@ -12,6 +18,25 @@ func TestHosts(t *testing.T) {
 	} {
 		if got := [2]string{stsHost(t.Context(), region), sageMakerHost(t.Context(), region)}; got != want {
 			t.Errorf("%s: %v, want %v", region, got, want)
+		}
+	}
+}
+
+// A domain may have settings of one kind alone.
+func TestRolesOfADomain(t *testing.T) {
+	t.Parallel()
+	role, other := "arn:aws:iam::111122223333:role/one", "arn:aws:iam::111122223333:role/two"
+	for _, test := range []struct {
+		out  sagemaker.DescribeDomainOutput
+		want []string
+	}{
+		{sagemaker.DescribeDomainOutput{}, nil},
+		{sagemaker.DescribeDomainOutput{DefaultSpaceSettings: &types.DefaultSpaceSettings{ExecutionRole: &role}}, []string{role}},
+		{sagemaker.DescribeDomainOutput{DefaultUserSettings: &types.UserSettings{ExecutionRole: &role}, DefaultSpaceSettings: &types.DefaultSpaceSettings{ExecutionRole: &role}}, []string{role}},
+		{sagemaker.DescribeDomainOutput{DefaultUserSettings: &types.UserSettings{ExecutionRole: &role}, DefaultSpaceSettings: &types.DefaultSpaceSettings{ExecutionRole: &other}}, []string{role, other}},
+	} {
+		if got := domainRoles(&test.out); !slices.Equal(got, test.want) {
+			t.Errorf("%v, want %v", got, test.want)
 		}
 	}
 }
