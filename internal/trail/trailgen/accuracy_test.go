@@ -50,7 +50,7 @@ func TestAccuracy(t *testing.T) {
 	}
 	defer read.Spool.Close()
 	index := trail.NewIndex(read.Evidence, trail.Config{})
-	score, copies := NewScore(), 0
+	score, copies := newScore(), 0
 	for b := range read.Spool.Blocks() {
 		err := read.Spool.Reader().Read(b, func(c *calls.Call) {
 			if index.IsCopy(c) {

@@ -12,8 +12,8 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/trail/calls"
 )
 
-// Score compares answers with what is known.
-type Score struct {
+// score compares answers with what is known.
+type score struct {
 	Answerable   int // calls of which the trail tells who made them
 	Right        int // of these, answered with that name
 	Wrong        int // calls answered with another name, or with one where the trail tells none
@@ -21,34 +21,34 @@ type Score struct {
 	Calls        int
 	Escapes      int // bypasses not seen as such, or calls taken for one
 
-	Rungs    map[trail.Rung]*RungScore
+	Rungs    map[trail.Rung]*rungScore
 	Reasons  map[trail.Reason]int // given for unanswerable calls
 	Shapes   map[string]int       // calls, by shape
 	Mistakes []string             // the first few
 }
 
-// RungScore is the score of one kind of evidence.
-type RungScore struct {
+// rungScore is the score of one kind of evidence.
+type rungScore struct {
 	Given int // answers by this rung
 	Right int // of these, right
 	There int // calls for which this is the evidence
 	Found int // of these, answered right by whatever rung
 }
 
-// NewScore returns an empty score.
-func NewScore() *Score {
-	return &Score{Rungs: make(map[trail.Rung]*RungScore), Reasons: make(map[trail.Reason]int), Shapes: make(map[string]int)}
+// newScore returns an empty score.
+func newScore() *score {
+	return &score{Rungs: make(map[trail.Rung]*rungScore), Reasons: make(map[trail.Reason]int), Shapes: make(map[string]int)}
 }
 
-func (s *Score) rung(r trail.Rung) *RungScore {
+func (s *score) rung(r trail.Rung) *rungScore {
 	if s.Rungs[r] == nil {
-		s.Rungs[r] = new(RungScore)
+		s.Rungs[r] = new(rungScore)
 	}
 	return s.Rungs[r]
 }
 
 // Add takes the answer for a call.
-func (s *Score) Add(c *calls.Call, want Expectation, got trail.Answer) {
+func (s *score) Add(c *calls.Call, want Expectation, got trail.Answer) {
 	s.Calls++
 	s.Shapes[want.Shape]++
 	right := got.Name == want.Name && want.Name != ""
@@ -74,23 +74,27 @@ func (s *Score) Add(c *calls.Call, want Expectation, got trail.Answer) {
 	}
 	if bypass := strings.Contains(want.Shape, "bypass"); bypass != (got.Escape == trail.Bypass) && !(bypass && c.Action == "AssumeRole" && c.Error != "") {
 		s.Escapes++
-		s.Mistakes = append(s.Mistakes, fmt.Sprintf("%s %s: escape %q, shape %s; event %s", c.Service, c.Action, got.Escape, want.Shape, c.ID))
+		s.mistake("%s %s: escape %q, shape %s; event %s", c.Service, c.Action, got.Escape, want.Shape, c.ID)
 	}
 	if startUp := want.Shape == "start-up"; startUp != (got.Escape == trail.StartUp) {
 		s.Escapes++
-		s.Mistakes = append(s.Mistakes, fmt.Sprintf("%s %s: escape %q, shape %s; event %s", c.Service, c.Action, got.Escape, want.Shape, c.ID))
+		s.mistake("%s %s: escape %q, shape %s; event %s", c.Service, c.Action, got.Escape, want.Shape, c.ID)
 	}
 	if right || want.Name == "" && got.Name == "" && got.Reason == want.Reason {
 		return
 	}
+	s.mistake("%s %s by %s: %q by %s (%s), expected %q by %s (%s); event %s, shape %s",
+		c.Service, c.Action, c.Caller.ARN, got.Name, got.Rung, got.Reason, want.Name, want.Rung, want.Reason, c.ID, want.Shape)
+}
+
+func (s *score) mistake(format string, args ...any) {
 	if len(s.Mistakes) < 20 {
-		s.Mistakes = append(s.Mistakes, fmt.Sprintf("%s %s by %s: %q by %s (%s), expected %q by %s (%s); event %s, shape %s",
-			c.Service, c.Action, c.Caller.ARN, got.Name, got.Rung, got.Reason, want.Name, want.Rung, want.Reason, c.ID, want.Shape))
+		s.Mistakes = append(s.Mistakes, fmt.Sprintf(format, args...))
 	}
 }
 
 // WriteText writes the score by shape, rung and reason, and as its last line the sum.
-func (s *Score) WriteText(w io.Writer) error {
+func (s *score) WriteText(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "shape\tcalls")
 	for _, shape := range slices.Sorted(maps.Keys(s.Shapes)) {
