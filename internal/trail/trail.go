@@ -198,6 +198,9 @@ func (c *Conflict) Text() string {
 	case OtherAddress:
 		return c.Names[0] + " was claimed from an address that is " + c.Owner + "'s"
 	case Impersonation:
+		if c.Owner == "" {
+			return "the notebook name " + c.Names[0] + " was claimed by way of another role, by base credentials that claimed no name themselves"
+		}
 		return "the notebook name " + c.Names[0] + " was claimed by " + c.Owner + ", which is no notebook"
 	case ChangedName:
 		return "a session of " + c.Owner + " claimed the name " + c.Names[0]

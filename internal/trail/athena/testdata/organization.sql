@@ -460,20 +460,21 @@ WITH RECURSIVE verdicts (node, depth, name, kind, rung, confidence, conflict, re
   FROM who_chains WHERE how <> 'parent'
   UNION ALL
   -- Users and services may speak for others, but not for a notebook; a notebook
-  -- has no other name.
+  -- has no other name. Base credentials without one have none to give.
   SELECT session, depth + 1,
     CASE WHEN turn = 'source' THEN issued_source ELSE name END,
     CASE WHEN turn = 'source' THEN 'notebook' ELSE kind END,
     CASE WHEN turn = 'source' THEN '' ELSE rung END,
     CASE turn WHEN 'source' THEN 'high' WHEN 'deny' THEN 'medium' ELSE confidence END,
-    turn = 'deny' OR turn = 'keep' AND conflict,
-    CASE WHEN turn = 'source' THEN '' ELSE reason END,
+    turn IN ('deny', 'dispute') OR turn = 'keep' AND conflict,
+    CASE turn WHEN 'source' THEN '' WHEN 'dispute' THEN 'disputed' ELSE reason END,
     CASE WHEN turn = 'source' THEN '' ELSE escapes END,
     CASE WHEN turn = 'keep' THEN origin ELSE session END
   FROM (
     SELECT c.session, c.issued_source, v.depth, v.name, v.kind, v.rung, v.confidence, v.conflict, v.reason, v.escapes, v.origin,
       CASE WHEN c.given = '' OR c.given = v.name OR v.conflict THEN 'keep'
         WHEN c.issued_source = '' AND (v.name = '' OR v.confidence = 'low') THEN 'keep'
+        WHEN v.escapes = 'possible' AND c.given_notebook THEN 'dispute'
         WHEN v.name = '' OR v.confidence = 'low' THEN 'source'
         WHEN v.kind = 'notebook' OR c.given_notebook THEN 'deny'
         ELSE 'source' END AS turn
