@@ -15,6 +15,11 @@
 // Formation's own source identity has the form V2.account.AROA..., names the querying
 // role and is no identity of ours; the base credentials of a notebook are a session
 // that AWS calls SageMaker.
+//
+// It is longer than most because every kind of evidence is held against all others in
+// one index (index.go), which does not change any more when it answers: judge.go decides
+// whose a session is, address.go whose an address, query.go and startup.go who is behind
+// what services and start-up scripts call, tree.go what came from what.
 package trail
 
 import (
@@ -170,7 +175,7 @@ type ConflictKind string
 const (
 	TwoNames      ConflictKind = "two_names"       // one base key claimed two names
 	OtherAddress  ConflictKind = "foreign_address" // a name was claimed from another notebook's address
-	Impersonation ConflictKind = "impersonation"   // a notebook's name was claimed by something that is no notebook
+	Impersonation ConflictKind = "impersonation"   // a notebook's name was claimed by something that is no notebook, or not known to be
 	ChangedName   ConflictKind = "changed_name"    // a notebook's session claimed another name further on
 )
 

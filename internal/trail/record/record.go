@@ -15,6 +15,10 @@
 // EventBridge events (the record is detail); CloudWatch Logs output and
 // subscription batches (the record is JSON text in message), with or without the
 // time stamp that an export puts before each line.
+//
+// It is longer than most because it brings a JSON scanner of its own (scan.go, value.go):
+// the standard library's takes several times as long, and cannot go on behind what is
+// broken, which is reader.go's work.
 package record
 
 // Record is the projection of one CloudTrail record. The slices are views that

@@ -6,6 +6,9 @@
 // else that is not printable are replaced, in JSON escaped, a CSV cell that a
 // spreadsheet would take for a formula begins with an apostrophe, all text of a page is
 // escaped, and the page forbids scripts other than its own and all network.
+//
+// It is longer than most because it shows one document in four forms: text.go, html.go,
+// and JSON and CSV in data.go.
 package report
 
 import (

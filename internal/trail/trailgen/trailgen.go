@@ -10,6 +10,9 @@
 //
 // What is right for a record is written in its event ID, which answers must not depend
 // on, so that a trail of millions can be checked without a list of the answers.
+//
+// It is longer than most because each kind of notebook (notebook.go) and each thing that
+// one does (scene.go) is written out with what is right for it.
 package trailgen
 
 import (

@@ -4,7 +4,11 @@
 //
 // It guarantees that memory does not grow with the number of calls but for what package
 // intake keeps of each and by what the result holds: with a limit, that many calls; with
-// a grouping, the groups. It makes no request to AWS; inputs that have to be fetched are the caller's, in Config.Fetch.
+// a grouping, the groups. It makes no request to AWS; inputs that have to be fetched are
+// the caller's, in Config.Fetch.
+//
+// It is longer than most because its flags combine: whatever is shown (collect.go) is
+// selected by all of them (options.go), and counted while the calls pass by (who.go).
 package who
 
 import (
