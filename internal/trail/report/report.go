@@ -13,6 +13,7 @@ package report
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -267,6 +268,7 @@ type Document struct {
 	Summary   Summary    `json:"summary"`
 	Calls     []Call     `json:"calls,omitzero"`
 	Left      int        `json:"calls_left_out,omitempty"` // beyond the limit
+	RowsLeft  int        `json:"rows_left_out,omitempty"`  // the same of groups, sessions, queries and jobs
 	By        string     `json:"by,omitempty"`             // what Groups have in common
 	Groups    []Group    `json:"groups,omitzero"`
 	Conflicts []Conflict `json:"conflicts,omitzero"`
@@ -277,6 +279,17 @@ type Document struct {
 	Timelines []Timeline `json:"-"` // for HTML
 	Actions   []Group    `json:"-"` // for HTML
 	Escapes   []Call     `json:"-"` // for HTML
+}
+
+// Rest says what was left out, in one line, "" when nothing was.
+func (d *Document) Rest() string {
+	switch {
+	case d.Left > 0:
+		return fmt.Sprintf("%d more calls; --limit shows more", d.Left)
+	case d.RowsLeft > 0:
+		return fmt.Sprintf("%d more rows; --limit shows more", d.RowsLeft)
+	}
+	return ""
 }
 
 // SortGroups puts hours in order and everything else by the number of calls.

@@ -36,8 +36,8 @@ func (d *Document) WriteText(w io.Writer, columns int) error {
 		}
 		fmt.Fprintln(b)
 	}
-	if d.Left > 0 {
-		fmt.Fprintf(b, "%d more calls; --limit shows more\n", d.Left)
+	if rest := d.Rest(); rest != "" {
+		fmt.Fprintln(b, rest)
 	}
 	d.Summary.write(b)
 	return b.Flush()

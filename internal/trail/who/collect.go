@@ -148,26 +148,34 @@ func (p *part) document() *report.Document {
 		doc.Calls, doc.Left = p.newest.sorted(), p.newest.left
 	}
 	if o.by != "" {
-		doc.Groups = groups(p.groups, o.by, o.limit)
+		doc.Groups, doc.RowsLeft = first(groups(p.groups, o.by), o.limit)
 	}
 	if o.sessions {
-		doc.Sessions = p.sessions()
+		doc.Sessions, doc.RowsLeft = p.sessions()
 	}
 	if o.queries {
-		doc.Queries = p.queries()
+		doc.Queries, doc.RowsLeft = p.queries()
 	}
 	if o.jobs {
-		doc.Jobs = p.jobs()
+		doc.Jobs, doc.RowsLeft = first(p.jobs(), o.limit)
 	}
 	if o.html != "" {
 		doc.Escapes = p.escapes.sorted()
-		doc.Actions = groups(p.actions, "action", 20)
+		doc.Actions, _ = first(groups(p.actions, "action"), maxActions)
 		doc.Timelines = p.lines()
 	}
 	return doc
 }
 
-func groups(from map[string]*group, by string, limit int) []report.Group {
+// first returns as many rows as a limit allows, 0 being none, and how many are left.
+func first[T any](rows []T, limit int) (shown []T, left int) {
+	if limit == 0 || len(rows) <= limit {
+		return rows, 0
+	}
+	return rows[:limit], len(rows) - limit
+}
+
+func groups(from map[string]*group, by string) []report.Group {
 	all := make([]report.Group, 0, len(from))
 	for key, g := range from {
 		all = append(all, report.Group{
@@ -176,13 +184,14 @@ func groups(from map[string]*group, by string, limit int) []report.Group {
 		})
 	}
 	report.SortGroups(all, by)
-	if limit > 0 && len(all) > limit {
-		all = all[:limit]
-	}
 	return all
 }
 
-const maxTimelines = 60
+// What a page shows at the most.
+const (
+	maxActions   = 20
+	maxTimelines = 60
+)
 
 // lines returns the timelines of the names with the most calls.
 func (p *part) lines() []report.Timeline {
@@ -213,17 +222,13 @@ func (p *part) conflicts() []report.Conflict {
 }
 
 // sessions returns the trees in which a wanted name holds credentials.
-func (p *part) sessions() []report.Session {
-	shown := []report.Session{}
-	for _, root := range p.index.Tree() {
-		if p.o.limit > 0 && len(shown) == p.o.limit {
-			break
-		}
-		if p.wantsTree(root) {
-			shown = append(shown, report.NewSession(root))
-		}
+func (p *part) sessions() (shown []report.Session, left int) {
+	roots, left := first(slices.DeleteFunc(p.index.Tree(), func(root *trail.Node) bool { return !p.wantsTree(root) }), p.o.limit)
+	shown = []report.Session{}
+	for _, root := range roots {
+		shown = append(shown, report.NewSession(root))
 	}
-	return shown
+	return shown, left
 }
 
 func (p *part) wantsTree(n *trail.Node) bool {
@@ -233,15 +238,10 @@ func (p *part) wantsTree(n *trail.Node) bool {
 	return slices.ContainsFunc(n.Children, p.wantsTree)
 }
 
-func (p *part) queries() []report.Query {
-	shown := []report.Query{}
-	for _, q := range p.index.Queries() {
-		if p.o.limit > 0 && len(shown) == p.o.limit {
-			break
-		}
-		if !p.o.within(q.At) || !p.o.wantsAnswer(&q.Answer) {
-			continue
-		}
+func (p *part) queries() (shown []report.Query, left int) {
+	wanted, left := first(slices.DeleteFunc(p.index.Queries(), func(q trail.Query) bool { return !p.o.within(q.At) || !p.o.wantsAnswer(&q.Answer) }), p.o.limit)
+	shown = []report.Query{}
+	for _, q := range wanted {
 		row := report.Query{
 			Time: time.Unix(q.At, 0).UTC(), Name: q.Answer.Name, Rung: q.Answer.Rung, Reason: q.Answer.Reason,
 			ID: q.Query.Query, Text: q.Text, WorkGroup: q.WorkGroup, Database: q.DatabaseName,
@@ -249,7 +249,7 @@ func (p *part) queries() []report.Query {
 		p.addGrants(&row, q.Grants)
 		shown = append(shown, row)
 	}
-	return shown
+	return shown, left
 }
 
 func (p *part) addGrants(row *report.Query, grants []evidence.Grant) {
@@ -274,9 +274,6 @@ func (p *part) addGrants(row *report.Query, grants []evidence.Grant) {
 func (p *part) jobs() []report.Job {
 	shown := []report.Job{}
 	for _, j := range p.index.Jobs() {
-		if p.o.limit > 0 && len(shown) == p.o.limit {
-			break
-		}
 		if p.o.within(j.At) && p.o.wantsAnswer(&j.Answer) {
 			shown = append(shown, report.Job{Time: time.Unix(j.At, 0).UTC(), Name: j.Answer.Name, Kind: j.Kind, Job: cmp.Or(j.ARN, j.Name), Role: j.Role})
 		}

@@ -191,8 +191,8 @@ func write(doc *report.Document, o *options, cfg Config) error {
 	case "json":
 		return doc.WriteJSON(cfg.Stdout)
 	case "csv":
-		if doc.Left > 0 {
-			fmt.Fprintf(cfg.Stderr, "who: %d more calls; --limit shows more\n", doc.Left)
+		if rest := doc.Rest(); rest != "" {
+			fmt.Fprintf(cfg.Stderr, "who: %s\n", rest)
 		}
 		return doc.WriteCSV(cfg.Stdout)
 	}

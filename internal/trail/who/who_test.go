@@ -130,6 +130,11 @@ func TestViews(t *testing.T) {
 			rest = after
 		}
 	}
+	for _, view := range [][]string{{"--by", "name"}, {"--sessions"}, {"--format", "csv", "--by", "name"}} {
+		if _, stdout, stderr := ask(t, story, append(view, "--limit", "1", "-")...); !strings.Contains(stdout+stderr, " more rows; --limit shows more") {
+			t.Errorf("%v: nothing says that there is more:\n%s%s", view, stdout, stderr)
+		}
+	}
 	code, stdout, _ := ask(t, story+forgery, "--conflicts", "-")
 	if code != Found || !strings.Contains(stdout, "two_names") || !strings.Contains(stdout, "alice-nb and bob-nb") {
 		t.Errorf("code %d:\n%s", code, stdout)
