@@ -167,10 +167,11 @@ func (x *Index) withSource(s *session, caller *verdict, source string) *verdict 
 		return caller
 	case source == "" && (caller.name == "" || caller.confidence == Low):
 		return caller
-	case caller.escape == Possible && x.notebooks[given]:
-		// In the first step it would be a claim, which can be held against other claims.
+	case (caller.escape == Possible || caller.reason == OtherAccount) && x.notebooks[given]:
+		// Of base credentials it would be a claim in the first step, which can be held
+		// against other claims.
 		conflict := x.conflict(conflictID{kind: Impersonation, name: given}, s, given)
-		return &verdict{reason: Disputed, candidates: []string{given}, claimed: given, escape: Possible, conflict: conflict}
+		return &verdict{reason: Disputed, candidates: []string{given}, claimed: given, escape: caller.escape, conflict: conflict}
 	case caller.name == "" || caller.confidence == Low:
 		return &verdict{name: source, kind: Notebook, confidence: High}
 	case caller.kind == Notebook:

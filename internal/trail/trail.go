@@ -204,7 +204,7 @@ func (c *Conflict) Text() string {
 		return c.Names[0] + " was claimed from an address that is " + c.Owner + "'s"
 	case Impersonation:
 		if c.Owner == "" {
-			return "the notebook name " + c.Names[0] + " was claimed by way of another role, by base credentials that claimed no name themselves"
+			return "the notebook name " + c.Names[0] + " was claimed by somebody who showed no name before: base credentials by way of another role, or a user of another account"
 		}
 		return "the notebook name " + c.Names[0] + " was claimed by " + c.Owner + ", which is no notebook"
 	case ChangedName:

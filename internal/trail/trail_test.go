@@ -269,6 +269,10 @@ func TestForgeries(t *testing.T) {
 			append(honest(own), at(etlIssue(now, machine("BASE-M"), "step", "KEY-M", ""), bobs), at(issue(now+1, etl("step", "KEY-M", now), "alice-nb", "FAKE", "alice-nb"), bobs)), by(role("alice-nb", "FAKE", now+1), "alice-nb"),
 			Answer{Reason: Disputed, Candidates: []string{"alice-nb"}, Claimed: "alice-nb", Escape: Possible}, []ConflictKind{Impersonation},
 		},
+		"by a user of another account": {
+			append(honest(own), issue(now, calls.Caller{Type: "AWSAccount", Principal: "AIDASTRANGER"}, "alice-nb", "FAKE", "alice-nb")), by(role("alice-nb", "FAKE", now), "alice-nb"),
+			Answer{Reason: Disputed, Candidates: []string{"alice-nb"}, Claimed: "alice-nb"}, []ConflictKind{Impersonation},
+		},
 		"by a session that calls itself SageMaker": {
 			append(honest(own), issue(now, machine("BASE-S"), "sam-nb", "KEY-S", ""), issue(now+1, role("sam-nb", "KEY-S", now), "SageMaker", "FAKE", ""), issue(now+2, role("SageMaker", "FAKE", now+1), "alice-nb", "FAKE2", "")),
 			role("alice-nb", "FAKE2", now+2), Answer{Name: "sam-nb", Kind: Notebook, Rung: RungKey, Confidence: Medium, Claimed: "alice-nb"}, []ConflictKind{ChangedName},
@@ -310,7 +314,7 @@ func TestConflictsInWords(t *testing.T) {
 		{Conflict{Kind: TwoNames, Names: []string{"a", "b"}, Owner: "b"}, "one base key claimed the names a and b; by its address it is b's"},
 		{Conflict{Kind: OtherAddress, Names: []string{"a"}, Owner: "b"}, "a was claimed from an address that is b's"},
 		{Conflict{Kind: Impersonation, Names: []string{"a"}, Owner: "ops"}, "the notebook name a was claimed by ops, which is no notebook"},
-		{Conflict{Kind: Impersonation, Names: []string{"a"}}, "the notebook name a was claimed by way of another role, by base credentials that claimed no name themselves"},
+		{Conflict{Kind: Impersonation, Names: []string{"a"}}, "the notebook name a was claimed by somebody who showed no name before: base credentials by way of another role, or a user of another account"},
 		{Conflict{Kind: ChangedName, Names: []string{"a"}, Owner: "b"}, "a session of b claimed the name a"},
 	} {
 		if got := test.conflict.Text(); got != test.want {

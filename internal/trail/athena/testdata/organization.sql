@@ -460,7 +460,7 @@ WITH RECURSIVE verdicts (node, depth, name, kind, rung, confidence, conflict, re
   FROM who_chains WHERE how <> 'parent'
   UNION ALL
   -- Users and services may speak for others, but not for a notebook; a notebook
-  -- has no other name. Base credentials without one have none to give.
+  -- has no other name. Who has shown none has none to give.
   SELECT session, depth + 1,
     CASE WHEN turn = 'source' THEN issued_source ELSE name END,
     CASE WHEN turn = 'source' THEN 'notebook' ELSE kind END,
@@ -474,7 +474,7 @@ WITH RECURSIVE verdicts (node, depth, name, kind, rung, confidence, conflict, re
     SELECT c.session, c.issued_source, v.depth, v.name, v.kind, v.rung, v.confidence, v.conflict, v.reason, v.escapes, v.origin,
       CASE WHEN c.given = '' OR c.given = v.name OR v.conflict THEN 'keep'
         WHEN c.issued_source = '' AND (v.name = '' OR v.confidence = 'low') THEN 'keep'
-        WHEN v.escapes = 'possible' AND c.given_notebook THEN 'dispute'
+        WHEN (v.escapes = 'possible' OR v.reason = 'another_account') AND c.given_notebook THEN 'dispute'
         WHEN v.name = '' OR v.confidence = 'low' THEN 'source'
         WHEN v.kind = 'notebook' OR c.given_notebook THEN 'deny'
         ELSE 'source' END AS turn
