@@ -149,6 +149,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 	})
 	d.tell(ctx, group)
 	group.Go(func() error {
+		tidy(ctx)
+		return nil
+	})
+	group.Go(func() error {
 		err := d.attribute(ctx)
 		if ctx.Err() != nil {
 			return nil

@@ -8,11 +8,16 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/nbidentityd/nbidentityd/internal/lab"
 	"github.com/nbidentityd/nbidentityd/internal/lab/bench/gauge"
 )
 
+// settle is until the daemon has done what starting or a busy time makes it do.
+const settle = 10 * time.Second
+
 // idle prints what a daemon costs that nobody asks anything.
-func idle(_ context.Context, n *notebook, watch time.Duration) error {
+func idle(ctx context.Context, n *notebook, watch time.Duration) error {
+	lab.Wait(ctx, settle)
 	bursts, switches, err := gauge.WakeUps(n.daemon.PID(), watch)
 	if err != nil {
 		return fmt.Errorf("counting the daemon's wake-ups: %w", err)
@@ -36,7 +41,6 @@ const (
 	renewals = 47  // in a day of one-hour sessions
 	requests = 200 // between two renewals, of kernels
 	commands = 5   // and of aws and the like: a whole nbidentity each
-	settle   = 5 * time.Second
 )
 
 // day prints what a day leaves behind.
@@ -78,7 +82,7 @@ func day(ctx context.Context, n *notebook, _ time.Duration) error {
 	if err != nil {
 		return err
 	}
-	time.Sleep(settle)
+	lab.Wait(ctx, settle)
 	after, err := gauge.MemoryOf(n.daemon.PID())
 	if err != nil {
 		return err
