@@ -1,12 +1,15 @@
 package sidecar
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -71,6 +74,10 @@ func hang(t *testing.T, dir string) {
 	t.Cleanup(func() {
 		if err := errors.Join(fuse.Close(), unix.Unmount(dir, unix.MNT_DETACH)); err != nil { // ends what waits
 			t.Error(err)
+		}
+		// What had been given up goes on now, and may still write: wait for its end.
+		for stacks := make([]byte, 1<<20); bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("sidecar.abandon.func")); {
+			time.Sleep(time.Millisecond)
 		}
 	})
 }
