@@ -38,6 +38,13 @@ type Config struct {
 	Log     *zap.Logger
 }
 
+// What a fence does not do that is weaker than planned. One that only refuses lets
+// nobody by; SDKs that ask the metadata service do without credentials.
+const (
+	Refusing     = "connections are refused, not redirected"
+	SourceRouted = "source-routed packets pass"
+)
+
 // Status is what the last look at the rules found.
 type Status struct {
 	Backend  Backend           // "" before Apply or Check found one
@@ -46,7 +53,7 @@ type Status struct {
 	Err      error             // why the rules could not be read or written
 	Repairs  uint64            // by Run, since New
 	Repaired time.Time         // zero before the first repair
-	Weaker   string            // "" or what this kernel could not be given
+	Weaker   string            // what this kernel could not be given: "", Refusing or SourceRouted
 	Counters ruleset.Counters  // as they stood then
 }
 
@@ -115,14 +122,14 @@ func New(cfg Config) (*Fence, error) {
 // candidates lists the ways to put up p, best first.
 func candidates(p plan.Plan, forced Backend, kernel release, tools []backend) []candidate {
 	overNetlink := candidate{backend: nft.Tables{}, plan: p}
-	rejectOnly := candidate{backend: nft.Tables{}, weaker: "connections are refused, not redirected",
+	rejectOnly := candidate{backend: nft.Tables{}, weaker: Refusing,
 		plan: p.Without(func(c plan.Chain, _ plan.Rule) bool { return c.Type == "nat" })}
 	var byTools []candidate
 	for _, t := range tools {
 		byTools = append(byTools, candidate{backend: t, plan: p})
 	}
 	for _, t := range tools {
-		byTools = append(byTools, candidate{backend: t, weaker: "source-routed packets pass",
+		byTools = append(byTools, candidate{backend: t, weaker: SourceRouted,
 			plan: p.Without(func(_ plan.Chain, r plan.Rule) bool { return r.Options })})
 	}
 	switch {

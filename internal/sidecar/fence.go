@@ -175,8 +175,15 @@ func (d *Daemon) fenceFact() (assurance.Answer, string) {
 	if fence == nil {
 		return assurance.No, reason
 	}
-	s := fence.Status()
+	return judge(fence.Status())
+}
+
+// judge says whether a fence lets nobody by: one that only refuses where it should
+// redirect does not.
+func judge(s netfence.Status) (assurance.Answer, string) {
 	switch {
+	case s.Intact() && s.Weaker == netfence.SourceRouted:
+		return assurance.No, s.Weaker
 	case s.Intact():
 		return assurance.Yes, ""
 	case s.Err != nil:
