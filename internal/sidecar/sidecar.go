@@ -140,8 +140,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	})
 	d.faces = d.openFaces(inherited)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return d.server.Serve(ctx, listener) })
-	group.Go(func() error { return d.keepSocket(ctx, group, listener) })
+	stop := d.serveSocket(ctx, group, listener)
+	group.Go(func() error { return d.keepSocket(ctx, group, listener, stop) })
 	d.faces.serve(ctx, group, d, d.server)
 	group.Go(func() error {
 		inherited.TurnAway(ctx, d.Log)

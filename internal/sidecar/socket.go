@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 	"go.uber.org/zap"
@@ -16,10 +17,25 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/credserver/listener"
 )
 
+// lastOnes is how long a socket that clients no longer find is still served: who
+// connected before is then answered, or has given up.
+const lastOnes = 5 * time.Second
+
+// serveSocket serves on l until ctx ends or stop is called.
+func (d *Daemon) serveSocket(ctx context.Context, group *errgroup.Group, l net.Listener) (stop context.CancelFunc) {
+	ctx, stop = context.WithCancel(ctx)
+	group.Go(func() error {
+		defer stop()
+		return d.server.Serve(ctx, l)
+	})
+	return stop
+}
+
 // keepSocket serves on a new socket when somebody removes the one that clients
 // know, until ctx ends. Without its directory there is no place for one: that
-// ends the daemon, and whoever starts it again makes the directory.
-func (d *Daemon) keepSocket(ctx context.Context, group *errgroup.Group, l net.Listener) error {
+// ends the daemon, and whoever starts it again makes the directory. stop ends the
+// serving on l.
+func (d *Daemon) keepSocket(ctx context.Context, group *errgroup.Group, l net.Listener, stop context.CancelFunc) error {
 	dir := filepath.Dir(d.Settings.Socket)
 	watcher, err := fsnotify.NewWatcher()
 	if err == nil {
@@ -52,7 +68,7 @@ func (d *Daemon) keepSocket(ctx context.Context, group *errgroup.Group, l net.Li
 			continue
 		}
 		d.Log.Warn("the socket was removed and has been made again", zap.String("socket", d.Settings.Socket))
-		l = again
-		group.Go(func() error { return d.server.Serve(ctx, again) })
+		time.AfterFunc(lastOnes, stop)
+		l, stop = again, d.serveSocket(ctx, group, again)
 	}
 }

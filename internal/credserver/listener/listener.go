@@ -54,24 +54,26 @@ func Unix(path string, perm fs.FileMode) (net.Listener, error) {
 	return l, nil
 }
 
-// Again listens once more at the path of l, which Unix has returned, after its
-// socket was removed there: what listens on without a name, nobody reaches. It
-// lasts as long as l, and holds l's place. It returns nil while the socket is
-// still there, and for a listener that Unix did not make.
+// Again listens once more at the path of l, which Unix or Again has returned, after
+// its socket was removed there: what listens on without a name, nobody reaches. It
+// takes l's place over: l may be closed, and then only stops listening. It returns
+// nil while the socket is still there, for a listener without a place, and for one
+// that was not made here.
 func Again(l net.Listener) (net.Listener, error) {
 	old, ours := l.(*socket)
 	if !ours {
 		return nil, nil
 	}
-	now, err := os.Lstat(old.path)
-	if err == nil && os.SameFile(now, old.made) {
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	if now, err := os.Lstat(old.path); old.lock == nil || err == nil && os.SameFile(now, old.made) {
 		return nil, nil
 	}
 	s, err := listenLocked(old.path, old.made.Mode().Perm())
 	if err != nil {
 		return nil, fmt.Errorf("listening again on %s: %w", old.path, err)
 	}
-	s.lock = old.lock
+	s.lock, old.lock = old.lock, nil
 	return s, nil
 }
 
@@ -217,26 +219,32 @@ type socket struct {
 	net.Listener
 	path string
 	made fs.FileInfo
-	lock *os.File
 
-	once sync.Once
-	err  error
+	mu     sync.Mutex
+	lock   *os.File // nil: it is closed, or another holds the place
+	closed bool
+	err    error
 }
 
 // Close stops listening, removes the socket if it is still ours and gives up
-// the lock. Later calls return the first one's error.
+// the place. Later calls return the first one's error.
 func (s *socket) Close() error {
-	s.once.Do(func() {
-		s.err = s.Listener.Close()
-		if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.made) {
-			s.err = errors.Join(s.err, os.Remove(s.path))
-		}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return s.err
+	}
+	s.closed = true
+	s.err = s.Listener.Close()
+	if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.made) {
+		s.err = errors.Join(s.err, os.Remove(s.path))
+	}
+	if s.lock != nil {
 		// A child forked at this moment has the lock as well until its exec, and
 		// would keep the next daemon out.
 		_ = unix.Flock(int(s.lock.Fd()), unix.LOCK_UN)
-		if err := s.lock.Close(); !errors.Is(err, os.ErrClosed) { // it may be another's, too
-			s.err = errors.Join(s.err, err)
-		}
-	})
+		s.err = errors.Join(s.err, s.lock.Close())
+		s.lock = nil
+	}
 	return s.err
 }

@@ -294,15 +294,29 @@ func TestAgain(t *testing.T) {
 	if info, err := os.Lstat(path); err != nil || info.Mode().Perm() != 0o666 {
 		t.Errorf("made again with mode %v (%v), want 0666", info.Mode(), err)
 	}
+	if third, err := Again(l); third != nil || err != nil {
+		t.Errorf("of a listener that has given its place: %v, %v, want neither", third, err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
 	if _, err := Hold(path); !errors.Is(err, ErrHeld) {
 		t.Errorf("holding the place: %v, want %v", err, ErrHeld)
 	}
-	if err := errors.Join(l.Close(), again.Close()); err != nil {
+	if !exists(path) {
+		t.Error("closing the old one removed the new socket")
+	}
+	if err := again.Close(); err != nil {
 		t.Error(err)
 	}
 	if exists(path) {
 		t.Error("the socket is left behind")
 	}
+	place, err := Hold(path)
+	if err != nil {
+		t.Fatal("the place is left behind:", err)
+	}
+	place.Close()
 }
 
 // What stands in the socket's place and is no socket is not touched.
