@@ -34,7 +34,7 @@ const (
 
 	restTime  = shortHour // with a renewal or two
 	restLooks = 30
-	few       = 4 // a listener made again, a look of the guard
+	few       = 4 // a look of the guard, a connection that is just answered
 )
 
 // footprint is what a process holds on to.
