@@ -44,7 +44,7 @@ func (r *run) playInstance(ctx context.Context) (err error) {
 	}
 	r.kernel = kernelLog{path: filepath.Join(n.volume, "kernel.log")}
 	for _, part := range []func(context.Context) error{
-		n.create, n.install, n.restart, n.kill, n.hang, n.upgrade, n.rebuild, n.uninstall,
+		n.create, n.install, n.restart, n.kill, n.hang, n.upgrade, n.rebuild, n.uninstall, n.byHand, n.uninstall,
 	} {
 		if err := part(ctx); err != nil {
 			return err
@@ -171,7 +171,12 @@ func (n *instance) start(ctx context.Context, name string) error {
 		}
 		return fmt.Sprintf("exit 0 after %.1f s, the first call with the name after %s", took.Seconds(), figure), err
 	}})
-	return errors.Join(err, n.step(ctx, step{name: "boto3", want: instanceName, do: func() (string, error) {
+	return errors.Join(err, n.named(ctx))
+}
+
+// named calls AWS from a terminal and from Jupyter.
+func (n *instance) named(ctx context.Context) error {
+	return n.step(ctx, step{name: "boto3", want: instanceName, do: func() (string, error) {
 		if _, err := n.boto3(ctx); err != nil {
 			return "", err
 		}
@@ -183,7 +188,7 @@ func (n *instance) start(ctx context.Context, name string) error {
 			err = fmt.Errorf("the assurance is not enforced:\n%s", status)
 		}
 		return "from a terminal and from Jupyter; assurance enforced", err
-	}}))
+	}})
 }
 
 // restart restarts systemd and all that it runs, on the same files.

@@ -127,6 +127,8 @@ func layOut(dir string, o options) error {
 		filepath.Join(toolDir(dir), "boot"):    "/proc/self/exe",
 		filepath.Join(scriptDir(dir), "nb.sh"): filepath.Join(o.lifecycle, "notebook-instance", "on-start.sh"),
 		filepath.Join(scriptDir(dir), "st.sh"): filepath.Join(o.lifecycle, "studio", "on-start.sh"),
+
+		filepath.Join(scriptDir(dir), "README.md"): filepath.Join(o.lifecycle, "..", "README.md"),
 	}
 	for into, from := range map[string]string{"old": o.old, "new": o.new} {
 		for _, pattern := range []string{"*_" + runtime.GOARCH + ".deb", "*-linux-" + runtime.GOARCH + ".tar.gz"} {
