@@ -95,6 +95,7 @@ type fleet struct {
 	stopped  map[string]bool
 	attached map[string]string // notebook → lifecycle configuration
 	machines map[string]*machine
+	aws      func(args []string) (string, error) // instead of do; nil: none
 }
 
 // fleetTemplate is what CloudFormation would read of it.
@@ -155,22 +156,25 @@ func newFleet(t *testing.T) *fleet {
 // auditor is the environment of somebody who may read the trail.
 func (f *fleet) auditor() []string {
 	f.t.Helper()
-	admin := func(method, path, body string) []byte {
-		w := httptest.NewRecorder()
-		f.account.Admin().ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
-		if w.Code != http.StatusOK {
-			f.t.Fatalf("%s %s: %s", method, path, w.Body)
-		}
-		return w.Body.Bytes()
-	}
-	admin(http.MethodPut, "/roles/Auditor", `{"trust": {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]},
+	f.admin(http.MethodPut, "/roles/Auditor", `{"trust": {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]},
 		"policies": [{"name": "Read", "document": {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetObject"], "Resource": "*"}]}}]}`)
 	var c struct{ AccessKeyID, SecretAccessKey, SessionToken string }
-	if err := json.Unmarshal(admin(http.MethodPost, "/sessions", `{"role": "Auditor"}`), &c); err != nil {
+	if err := json.Unmarshal(f.admin(http.MethodPost, "/sessions", `{"role": "Auditor"}`), &c); err != nil {
 		f.t.Fatal(err)
 	}
 	return []string{"AWS_ACCESS_KEY_ID=" + c.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + c.SecretAccessKey, "AWS_SESSION_TOKEN=" + c.SessionToken,
 		"AWS_REGION=us-east-1", "AWS_ENDPOINT_URL=" + f.account.api}
+}
+
+// admin uses the account's controls.
+func (f *fleet) admin(method, path, body string) []byte {
+	f.t.Helper()
+	w := httptest.NewRecorder()
+	f.account.Admin().ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
+	if w.Code != http.StatusOK {
+		f.t.Fatalf("%s %s: %s", method, path, w.Body)
+	}
+	return w.Body.Bytes()
 }
 
 // asCall makes a process of the test binary a program that lets the test answer.
@@ -198,7 +202,11 @@ func (f *fleet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var args []string
 	err := json.NewDecoder(r.Body).Decode(&args)
 	var out string
-	if err == nil {
+	switch {
+	case err != nil:
+	case f.aws != nil && len(args) > 2 && args[0] == "aws":
+		out, err = f.aws(args[1:])
+	default:
 		out, err = f.do(args)
 	}
 	if err != nil {
