@@ -153,6 +153,13 @@ var tools = []string{"awk", "cat", "chmod", "cp", "cut", "date", "flock", "gzip"
 // test is root; otherwise whoever runs it.
 type user struct{ uid, gid int }
 
+// runs makes it the user's program.
+func (u user) runs(c *exec.Cmd) {
+	if os.Geteuid() == 0 && u.uid != 0 {
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(u.uid), Gid: uint32(u.gid)}}
+	}
+}
+
 func notebookUser() user {
 	if os.Geteuid() == 0 {
 		return user{1500, 100}
@@ -302,9 +309,7 @@ func (m *machine) start(script string) answer {
 	for _, k := range slices.Sorted(maps.Keys(m.env)) {
 		c.Env = append(c.Env, k+"="+m.env[k])
 	}
-	if os.Geteuid() == 0 && m.user.uid != 0 {
-		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(m.user.uid), Gid: uint32(m.user.gid)}}
-	}
+	m.user.runs(c)
 	began := time.Now()
 	out, err := c.CombinedOutput()
 	if c.ProcessState == nil {

@@ -25,8 +25,17 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/lab/executable"
 )
 
-// section returns the commands of a section of the README, in its order.
+// section returns the blocks of commands of a section of the README, in its order.
 func section(t *testing.T, title string) []string {
+	t.Helper()
+	var blocks []string
+	for _, m := range regexp.MustCompile("(?ms)^ *```sh\n(.*?)^ *```$").FindAllStringSubmatch(sectionText(t, title), -1) {
+		blocks = append(blocks, m[1])
+	}
+	return blocks
+}
+
+func sectionText(t *testing.T, title string) string {
 	t.Helper()
 	text, err := os.ReadFile("../README.md")
 	if err != nil {
@@ -37,11 +46,19 @@ func section(t *testing.T, title string) []string {
 		t.Fatalf("README.md has no section %q", title)
 	}
 	body, _, _ := strings.Cut(rest, "\n## ")
-	var blocks []string
-	for _, m := range regexp.MustCompile("(?ms)^ *```sh\n(.*?)^ *```$").FindAllStringSubmatch(body, -1) {
-		blocks = append(blocks, m[1])
+	return body
+}
+
+// lines returns the commands that stand in a section by themselves.
+func lines(t *testing.T, title string) (commands []string) {
+	t.Helper()
+	for _, m := range regexp.MustCompile("(?m)^    (nbidentityd? .*)$").FindAllStringSubmatch(sectionText(t, title), -1) {
+		commands = append(commands, m[1])
 	}
-	return blocks
+	if len(commands) == 0 {
+		t.Fatalf("README.md has no commands in section %q", title)
+	}
+	return commands
 }
 
 // TestReadme is an administrator who does what the README says, against an
@@ -77,6 +94,18 @@ func TestReadme(t *testing.T) {
 			t.Fatalf("%v:\n%s\n%s", err, b, text)
 		}
 		out += string(text)
+	}
+	if err := os.Symlink(filepath.Join(f.trail, "AWSLogs"), filepath.Join(f.dir, "AWSLogs")); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range slices.Concat(lines(t, "Use"), lines(t, "When something is wrong")) {
+		c := exec.Command("sh", "-eu", "-c", line)
+		c.Dir = f.dir
+		c.Env = append(f.auditor(), "PATH="+filepath.Join(f.dir, "bin")+":"+os.Getenv("PATH"), "AWS_EC2_METADATA_DISABLED=true", "HOME="+f.dir)
+		text, err := c.CombinedOutput()
+		if err != nil && c.ProcessState.ExitCode() != 3 { // it has found something
+			t.Errorf("%v:\n%s\n%s", err, line, text)
+		}
 	}
 	for _, want := range []string{"AWS calls from this notebook are made as alice-nb", "alice-nb  source_identity, high  sts:GetCallerIdentity", "s3:GetObject", "checked: "} {
 		if !strings.Contains(out, want) {
@@ -153,11 +182,11 @@ func newFleet(t *testing.T) *fleet {
 	return f
 }
 
-// auditor is the environment of somebody who may read the trail.
+// auditor is the environment of somebody who may read the trail and the roles.
 func (f *fleet) auditor() []string {
 	f.t.Helper()
 	f.admin(http.MethodPut, "/roles/Auditor", `{"trust": {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]},
-		"policies": [{"name": "Read", "document": {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetObject"], "Resource": "*"}]}}]}`)
+		"policies": [{"name": "Read", "document": {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetObject", "cloudtrail:LookupEvents", "iam:Get*", "iam:List*", "sagemaker:Describe*", "sagemaker:List*"], "Resource": "*"}]}}]}`)
 	var c struct{ AccessKeyID, SecretAccessKey, SessionToken string }
 	if err := json.Unmarshal(f.admin(http.MethodPost, "/sessions", `{"role": "Auditor"}`), &c); err != nil {
 		f.t.Fatal(err)
@@ -253,9 +282,20 @@ func (f *fleet) do(args []string) (string, error) {
 		m := f.machines["alice-nb"]
 		out, err := exec.Command(built(f.t, "nbidentity"), "--socket", m.path("nb.sock"), "status").CombinedOutput()
 		return string(out), err
+	case "nbidentity profile add", "nbidentity profile remove":
+		m := f.machines["alice-nb"]
+		c := exec.Command(built(f.t, "nbidentity"), append([]string{"--socket", m.path("nb.sock")}, args[1:]...)...)
+		m.user.runs(c)
+		out, err := c.CombinedOutput()
+		return string(out), err
 	case "nbidentity nbidentityd doctor":
-		c := exec.Command(built(f.t, "nbidentityd"), "doctor", "-settings", f.machines["alice-nb"].path("nb.toml"))
+		c := exec.Command(built(f.t, "nbidentityd"), append(args[2:3:3], "-settings", f.machines["alice-nb"].path("nb.toml"))...)
+		c.Args = append(c.Args, args[3:]...)
 		c.Env = append(os.Environ(), "AWS_ENDPOINT_URL_IAM="+f.account.api)
+		if option("-notebook")+option("-domain") != "" { // an administrator's machine
+			c = exec.Command(built(f.t, "nbidentityd"), args[2:]...)
+			c.Env = append(os.Environ(), append(f.auditor(), "AWS_EC2_METADATA_DISABLED=true")...)
+		}
 		out, err := c.CombinedOutput()
 		if c.ProcessState.ExitCode() == 3 { // it looks at the whole machine, which others use too
 			err = nil
