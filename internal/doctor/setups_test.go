@@ -136,6 +136,7 @@ func setups() []broken {
 			s.role("launch-alice-nb").Tags = map[string]string{"nbidentity": "bob-nb"}
 			s.rebuild()
 		}, want: []string{"launcher_tag"}},
+		{name: "launcher without a tag of two words", kind: launcher, before: both(func(s *setup) { s.role("launch-alice-nb").Tags = nil }, trust("NotebookWork", "PrincipalTag/nbidentity", "PrincipalTag/nb identity")), want: []string{"launcher_tag"}},
 		{name: "launcher that can work", kind: launcher, before: func(s *setup) { s.addPolicy("launch-alice-nb", "TooMuch", workPolicy) }, want: []string{"launcher_permissions"}},
 		{name: "name not listed", kind: classic, before: trust(execRole, "alice-nb", "carol-nb"), want: []string{"trust_name"}},
 		{name: "path lost in the trust policy", kind: classic, before: trust(execRole, `"aws:PrincipalArn":"arn:aws:iam::111122223333:role/service-role/ExecRole"`, `"aws:PrincipalArn":"arn:aws:iam::111122223333:role/ExecRole"`), want: []string{"trust_path"}},

@@ -191,7 +191,7 @@ func (c Case) trustFinding(check iameval.Check) report.Finding {
 	if key := c.tagKey(); key != "" && c.Base.Tags[key] != c.SourceIdentity && c.wouldAllow(check.Action, func(r *iameval.AssumeRoleRequest) { r.Caller.Tags[key] = c.SourceIdentity }) {
 		f.ID, f.Subject = "launcher_tag", c.Base.ARN.String()
 		f.Saw = fmt.Sprintf("the tag %s of %s is %q, and the trust policy of %s lets it take only the name in that tag", key, c.Base.ARN.Name, c.Base.Tags[key], role)
-		f.Commands = []string{fmt.Sprintf("aws iam tag-role --role-name %s --tags Key=%s,Value=%s", c.Base.ARN.Name, key, c.SourceIdentity)}
+		f.Commands = []string{fmt.Sprintf("aws iam tag-role --role-name %s --tags %s", c.Base.ARN.Name, quote("Key="+key+",Value="+c.SourceIdentity))}
 		return f
 	}
 	switch {
