@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -207,6 +208,11 @@ func (g *Guard) look() mood {
 	g.work <- struct{}{}
 	defer func() { <-g.work }()
 	now, before := time.Now(), g.tampers.Count
+	if g.cfg.StateDir != "" {
+		// It may have been made on a disk that is there no more. Without it the
+		// visit fails, and says so.
+		_ = os.MkdirAll(g.cfg.StateDir, 0o700)
+	}
 	v, err := openVisit(g.cfg)
 	var seen sight
 	if err == nil {

@@ -176,7 +176,18 @@ func TestLinkAtTheStartIsRefused(t *testing.T) {
 	}
 }
 
-// Edits that keep our keys are the user's right.
+// The directory may have been made on a disk that is gone.
+func TestStateDirectoryIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	cfg := newConfig(t, nil)
+	must(t, os.RemoveAll(cfg.StateDir))
+	g := New(cfg)
+	g.look()
+	if s := g.State(); !s.Written || s.Problem != "" {
+		t.Errorf("state = %+v", s)
+	}
+}
+
 func TestPoliteness(t *testing.T) {
 	t.Parallel()
 	cfg := newConfig(t, map[string]string{".aws/config": "[default]\nrole_arn = x\noutput = json\n"})
