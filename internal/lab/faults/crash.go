@@ -11,13 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
-
-	"github.com/nbidentityd/nbidentityd/internal/lab"
 )
 
 // The daemon's file writes go through these system calls. It syncs a new file
@@ -106,46 +101,33 @@ func (r *rig) killAt(ctx context.Context, call string, n int) (killed bool, err 
 	if err != nil {
 		return false, err
 	}
-	// With one processor the calls of a start fall to few threads.
-	p, err := r.lab.Start(ctx, "nbidentityd-killed", []string{"GOMAXPROCS=1"}, "strace", "--quiet=all", "-f", "-o", "/dev/null",
+	// With one processor the calls of a start fall to few threads. Behind -D the
+	// daemon, not strace, is what has been started and can be stopped.
+	p, err := r.lab.Start(ctx, "nbidentityd-killed", []string{"GOMAXPROCS=1"}, "strace", "-D", "--quiet=all", "-f", "-o", "/dev/null",
 		"-e", "trace="+call, "-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", call, n),
 		r.lab.Program("nbidentityd"), "run", "-settings", path)
 	if err != nil {
 		return false, err
 	}
-	for {
+	asking, end := context.WithCancel(ctx)
+	defer end()
+	go func() {
+		defer end() // nbidentity would wait for a daemon that is gone
 		select {
 		case <-p.Done():
-			return true, nil
-		default:
+		case <-asking.Done():
 		}
-		if r.client(ctx, "credentials").Run() == nil {
-			return false, stopTraced(p)
+	}()
+	for asking.Err() == nil {
+		if r.client(asking, "credentials").Run() == nil {
+			return false, p.Stop() // or killed since, at a later write
 		}
-		if ctx.Err() != nil {
-			return false, ctx.Err()
-		}
-		sleep(ctx, 20*time.Millisecond)
+		sleep(asking, 20*time.Millisecond)
 	}
-}
-
-// stopTraced ends what strace runs, which itself does not listen to signals.
-func stopTraced(p *lab.Process) error {
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", p.PID(), p.PID()))
-	if err != nil {
-		return err
+	if ctx.Err() != nil {
+		return false, ctx.Err()
 	}
-	for child := range strings.FieldsSeq(string(children)) {
-		pid, err := strconv.Atoi(child)
-		if err != nil {
-			return err
-		}
-		if err := unix.Kill(pid, unix.SIGTERM); err != nil {
-			return err
-		}
-	}
-	<-p.Done()
-	return nil
+	return true, p.Stop() // whose error is an end that was no kill
 }
 
 // reboot starts the daemon on what a kill has left, and looks at what it makes
