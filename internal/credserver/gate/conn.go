@@ -89,6 +89,9 @@ func (c *Conn) leaveLocked() {
 	c.place = -1
 	sh.turns.open.Add(-1)
 	c.gate.count(-1)
+	if c.gate.open--; c.gate.open == 0 {
+		c.gate.unwatchLocked()
+	}
 }
 
 // net/http sets up to six deadlines for a request. As timers of the runtime they
@@ -107,7 +110,7 @@ type deadline struct {
 func (g *Gate) cutOff() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.watch = nil
+	g.watching = false
 	now := int64(time.Since(g.started))
 	g.eachLocked(func(c *Conn) {
 		if by := c.readBy.by.Load(); by != 0 && by < now {
@@ -123,10 +126,23 @@ func (g *Gate) cutOff() {
 // watchLocked looks at the connections on the next whole half second of the
 // clock, when the daemon's other gates do: one wake-up.
 func (g *Gate) watchLocked() {
-	if g.watch == nil {
-		now := time.Now()
-		g.watch = time.AfterFunc(now.Truncate(watchEvery).Add(watchEvery).Sub(now), g.cutOff)
+	if g.watching {
+		return
 	}
+	g.watching = true
+	now := time.Now()
+	next := now.Truncate(watchEvery).Add(watchEvery).Sub(now)
+	if g.watch == nil {
+		g.watch = time.AfterFunc(next, g.cutOff)
+		return
+	}
+	g.watch.Reset(next)
+}
+
+// unwatchLocked spares the wake-up: most connections have gone before it.
+func (g *Gate) unwatchLocked() {
+	g.watch.Stop()
+	g.watching = false
 }
 
 // end makes what waits return a timeout. Who was done with it at this very

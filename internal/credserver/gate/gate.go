@@ -59,7 +59,9 @@ type Gate struct {
 	shares     map[uint32]*share // by allowed uid
 	containers *share            // nil: not allowed
 	others     *share
-	watch      *time.Timer // nil: there is nobody to watch
+	open       int         // connections that have a place
+	watch      *time.Timer // nil before the first connection
+	watching   bool        // watch is running
 }
 
 type share struct {
@@ -164,6 +166,7 @@ func (g *Gate) admit(nc net.Conn, who caller.Caller) (c, evicted *Conn) {
 	c.fallQuiet()
 	sh.conns = append(sh.conns, c)
 	sh.turns.open.Add(1)
+	g.open++
 	g.count(1)
 	g.watchLocked()
 	return c, evicted
