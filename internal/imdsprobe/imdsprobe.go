@@ -17,10 +17,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"io"
 	"net/http"
 	"net/netip"
-	"os"
 	"runtime"
 	"time"
 
@@ -55,46 +54,39 @@ type Probe struct {
 // Run connects and asks. An error means that the attempt could not be made;
 // every outcome of an attempt comes with a short detail for people.
 func (p Probe) Run(ctx context.Context) (outcome Outcome, detail string, err error) {
+	fail := func(err error) (Outcome, string, error) {
+		return "", "", fmt.Errorf("probing %s as uid %d: %w", p.Addr, p.UID, err)
+	}
 	limit := p.Limit
 	if limit == 0 {
 		limit = 2 * time.Second
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
 	fd, err := socketOf(p.UID, p.Addr.Addr())
 	if err != nil {
-		return "", "", fmt.Errorf("probing %s as uid %d: %w", p.Addr, p.UID, err)
+		return fail(err)
 	}
-	if err := connect(ctx, fd, p.Addr); err != nil {
-		unix.Close(fd)
-		if ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return "", "", fmt.Errorf("probing %s as uid %d: %w", p.Addr, p.UID, ctx.Err())
-		}
-		outcome = Unreachable
+	defer unix.Close(fd)
+	c := &connection{ctx: ctx, fd: fd, until: time.Now().Add(limit), left: maxHeader}
+	if err := c.connect(p.Addr); err == nil {
+		outcome, detail = p.ask(c)
+	} else {
+		outcome, detail = Unreachable, err.Error()
 		for _, refusal := range []error{unix.ECONNREFUSED, unix.ECONNRESET, unix.EACCES, unix.EPERM} {
 			if errors.Is(err, refusal) {
 				outcome = Refused
 			}
 		}
-		return outcome, err.Error(), nil
 	}
-	file := os.NewFile(uintptr(fd), "probe")
-	conn, err := net.FileConn(file)
-	file.Close()
-	if err != nil {
-		return "", "", fmt.Errorf("probing %s as uid %d: %w", p.Addr, p.UID, err)
+	if ctx.Err() != nil {
+		return fail(ctx.Err()) // it cut the attempt short
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	outcome, detail = p.ask(conn)
 	return outcome, detail, nil
 }
 
 // ask takes every answer for the real service's that is not certainly ours. It
 // asks for a session token, as every client does first: anything else would be
 // refused without one, and leave a line in the log of refusals each minute.
-func (p Probe) ask(conn net.Conn) (Outcome, string) {
+func (p Probe) ask(conn io.ReadWriter) (Outcome, string) {
 	host := p.Addr.Addr().String()
 	if p.Addr.Addr().Is6() {
 		host = "[" + host + "]"
@@ -103,8 +95,7 @@ func (p Probe) ask(conn net.Conn) (Outcome, string) {
 	if err != nil {
 		return afterConnecting(err)
 	}
-	const header = 16 << 10
-	resp, err := http.ReadResponse(bufio.NewReader(&bounded{conn, header}), nil)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		return afterConnecting(err)
 	}
@@ -120,21 +111,6 @@ func afterConnecting(err error) (Outcome, string) {
 		return Refused, err.Error()
 	}
 	return Reached, "connected, but no answer: " + err.Error()
-}
-
-// bounded ends a stream after left bytes.
-type bounded struct {
-	net.Conn
-	left int
-}
-
-func (b *bounded) Read(p []byte) (int, error) {
-	if b.left == 0 {
-		return 0, errors.New("the answer's header is too long")
-	}
-	n, err := b.Conn.Read(p[:min(len(p), b.left)])
-	b.left -= n
-	return n, err
 }
 
 // socketOf returns a non-blocking TCP socket made under uid. The uid of the
@@ -171,32 +147,4 @@ func setfsuid(uid uint32) (before uint32, err error) {
 		return uint32(was), ErrNotPermitted
 	}
 	return uint32(was), nil
-}
-
-func connect(ctx context.Context, fd int, to netip.AddrPort) error {
-	var sa unix.Sockaddr = &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
-	if to.Addr().Is4() {
-		sa = &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
-	}
-	err := unix.Connect(fd, sa)
-	if !errors.Is(err, unix.EINPROGRESS) {
-		return err
-	}
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		// Short, so that the end of ctx is noticed.
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 50)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return err
-		}
-		if n > 0 {
-			code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
-			if err == nil && code != 0 {
-				err = unix.Errno(code)
-			}
-			return err
-		}
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -147,7 +148,34 @@ func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	p := Probe{UID: uint32(os.Geteuid()), Addr: raw(t, "", true)}
-	if outcome, _, err := p.Run(ctx); err == nil && outcome != Reached {
-		t.Errorf("got %s without an error", outcome)
+	if outcome, _, err := p.Run(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %s, %v", outcome, err)
 	}
+}
+
+// The limit is one for the whole attempt, however little comes at a time.
+func TestSlowAnswer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c, err := l.Accept()
+		for piece := "HTTP/1.1 200 OK\r\nX: "; err == nil; piece = "x" {
+			_, err = io.WriteString(c, piece) // until the probe has gone
+			time.Sleep(time.Millisecond)
+		}
+		if c != nil {
+			c.Close()
+		}
+	}()
+	start := time.Now()
+	outcome, detail, err := Probe{UID: uint32(os.Geteuid()), Addr: addrOf(t, l.Addr().String()), Limit: 200 * time.Millisecond}.Run(t.Context())
+	if err != nil || outcome != Reached || !strings.Contains(detail, os.ErrDeadlineExceeded.Error()) {
+		t.Errorf("got %s (%s), %v after %v", outcome, detail, err, time.Since(start))
+	}
+	<-done
 }

@@ -26,7 +26,9 @@ import (
 	"github.com/nbidentityd/nbidentityd/internal/imdsprobe"
 )
 
-// limit bounds one observation.
+// limit is how long one observation may take at the least. It ends on a whole
+// minute of the clock, when the daemon looks at all it watches: a timer that is
+// stopped may wake the machine all the same.
 const limit = 20 * time.Second
 
 // Config says who is to be observed, and what is tried.
@@ -51,7 +53,7 @@ type Config struct {
 // Observe tries what the user can reach. Facts that it does not look for are
 // left unknown.
 func Observe(ctx context.Context, cfg Config) assurance.Facts {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithDeadline(ctx, time.Now().Add(limit).Truncate(time.Minute).Add(time.Minute))
 	defer cancel()
 	facts := assurance.Facts{
 		SameUID:      answer(uint32(os.Geteuid()) == cfg.UID),
