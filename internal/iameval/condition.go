@@ -251,13 +251,17 @@ func (c Condition) holds(keys contextKeys, variables bool) (ok bool, why string)
 	var missing error
 	for _, v := range c.Values {
 		w, err := expand(v, op.strings && variables, op.wildcards, keys)
-		if err != nil {
-			missing = err
-			continue
+		var u unresolved
+		switch {
+		case errors.As(err, &u):
+			missing = err // null, to which nothing is equal or like
+		case err != nil:
+			return fail("%v", err)
+		default:
+			wants = append(wants, w)
 		}
-		wants = append(wants, w)
 	}
-	if missing != nil && (op.negated || len(wants) == 0) {
+	if missing != nil && len(wants) == 0 && !op.negated {
 		return fail("%v", missing)
 	}
 	if op.accepts(wants, got) {

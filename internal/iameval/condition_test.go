@@ -165,8 +165,12 @@ func TestConditionValues(t *testing.T) {
 		{"StringLike", []string{"${aws:PrincipalTag/none}*"}, []string{"alice-nb"}, false},
 		{"StringLike", []string{"${aws:PrincipalTag/star}"}, []string{"alice-nb"}, false},
 		{"StringLike", []string{"${aws:PrincipalTag/none}", "alice*"}, []string{"alice-nb"}, true},
-		{"StringNotEquals", []string{"${aws:PrincipalTag/none}"}, []string{"alice-nb"}, false},
-		{"StringNotEquals", []string{"${aws:PrincipalTag/none}", "z"}, []string{"alice-nb"}, false},
+		{"StringNotEquals", []string{"${aws:PrincipalTag/none}"}, []string{"alice-nb"}, true},
+		{"StringNotEquals", []string{"${aws:PrincipalTag/none}", "z"}, []string{"alice-nb"}, true},
+		{"StringNotEquals", []string{"${aws:PrincipalTag/none}", "alice-nb"}, []string{"alice-nb"}, false},
+		{"StringNotLike", []string{"${aws:PrincipalTag/none}*"}, []string{"alice-nb"}, true},
+		{"ArnNotLike", []string{"arn:aws:s3:::${aws:PrincipalTag/none}"}, []string{"arn:aws:s3:::x"}, true},
+		{"ForAnyValue:StringNotEquals", []string{"${aws:PrincipalTag/none}"}, []string{"a", "b"}, true},
 		{"StringNotEquals", []string{"${aws:PrincipalTag/nbidentity}"}, []string{"bob-nb"}, true},
 		{"StringEquals", []string{"${aws:PrincipalTag/none, 'bob-nb'}"}, []string{"bob-nb"}, true},
 		{"StringEqualsIfExists", []string{"${aws:PrincipalTag/none}"}, []string{"alice-nb"}, false},
@@ -192,7 +196,7 @@ func TestConditionValues(t *testing.T) {
 		}
 	}
 	// A hand-made condition that ParseDocument would refuse holds never.
-	for _, c := range []Condition{{}, {Operator: "Nonsense", Key: "test:key", Values: []string{"a"}}, {Operator: "StringEquals", Key: "test:key"}} {
+	for _, c := range []Condition{{}, {Operator: "StringNotEquals", Key: "test:key", Values: []string{"${open"}}, {Operator: "Nonsense", Key: "test:key", Values: []string{"a"}}, {Operator: "StringEquals", Key: "test:key"}} {
 		if got, _ := c.holds(newContextKeys(map[string][]string{"test:key": {"a"}}), true); got {
 			t.Errorf("%+v holds", c)
 		}

@@ -65,6 +65,24 @@ func TestEvaluateIdentity(t *testing.T) {
 	}
 }
 
+// TestDenyByAnUnresolvedVariable is the example of "Policy variables with no
+// value": who has no tag is denied, as SageMaker's own managed policies rely on
+// for sessions without a source identity.
+func TestDenyByAnUnresolvedVariable(t *testing.T) {
+	t.Parallel()
+	policies := []Policy{{"p", parse(t, `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"},
+	 {"Sid":"Owner","Effect":"Deny","Action":"sagemaker:*","Resource":"*","Condition":{"StringNotEquals":{"aws:ResourceTag/owner":"${aws:SourceIdentity}"}}}]}`)}}
+	for source, want := range map[string]Outcome{"": ExplicitDeny, "bob-nb": ExplicitDeny, "alice-nb": Allowed} {
+		context := map[string][]string{"aws:ResourceTag/owner": {"alice-nb"}}
+		if source != "" {
+			context["aws:SourceIdentity"] = []string{source}
+		}
+		if got := EvaluateIdentity(policies, Request{Action: "sagemaker:DeleteApp", Resource: "*", Context: context}); got.Outcome != want {
+			t.Errorf("source identity %q: %+v", source, got)
+		}
+	}
+}
+
 func TestReasonListsNearMisses(t *testing.T) {
 	t.Parallel()
 	one := `{"Effect":"Allow","Action":"s3:GetObject","Resource":"*","Condition":{"Bool":{"aws:SecureTransport":"true"}}}`

@@ -2,7 +2,7 @@
 // policies, and says in words why.
 //
 // It guarantees: an explicit deny beats an allow, which beats the implicit
-// deny; whatever cannot be evaluated (an unresolvable variable, an ARN that is
+// deny; whatever cannot be evaluated (a variable without a value, an ARN that is
 // none, a malformed date) never makes an Allow statement with a positive
 // condition apply; matching takes at most time proportional to the product of
 // the lengths of pattern and text, whatever the policy holds; no panic on any
@@ -22,7 +22,8 @@
 // within a part of the ARN, except in the last. "Set operators": ForAllValues
 // holds for an absent or empty key, ForAnyValue does not. "Variables": only in
 // version 2012-10-17, in the last part of a Resource ARN and in string and ARN
-// conditions; one that cannot be resolved makes the statement not match.
+// conditions; one without a value is null, to which nothing is equal or like, so
+// it satisfies a negated operator.
 // "Principal": account and account root delegate to the account's identity
 // policies; "*" is everybody. "NotPrincipal": account, role and session must
 // each be listed to be spared. Role trust policies must explicitly allow even
@@ -31,10 +32,8 @@
 //
 // # Choices where AWS documents nothing or too little
 //
-//   - An unresolvable variable makes a negated condition fail as well: the
-//     documentation calls the whole statement invalid. A Deny with such a
-//     condition therefore does not apply. In a positive list of values only the
-//     value with the variable is dropped.
+//   - Of a list of values only the one with a variable without a value is
+//     dropped. A variable with several values has none.
 //   - ForAnyValue with IfExists fails for an absent key: the set operator goes
 //     first, as people have observed on AWS.
 //   - A key with several values fails every operator without a set operator.
