@@ -1,6 +1,7 @@
 package iameval
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -171,8 +172,9 @@ func (s Statement) grants(p Principal) grant {
 	return direct
 }
 
-// hasResource reports whether the statement covers the resource. A NotResource
-// with an unresolvable variable covers nothing: what it excludes is unknown.
+// hasResource reports whether the statement covers the resource. An entry with a
+// variable without a value matches no resource, in NotResource too: there it
+// excludes nothing.
 func (s Statement) hasResource(resource string, keys contextKeys, variables bool) (bool, string) {
 	list := s.Resources
 	if len(list) == 0 {
@@ -181,12 +183,13 @@ func (s Statement) hasResource(resource string, keys contextKeys, variables bool
 	why := ""
 	for _, r := range list {
 		hit, err := matchResource(r, resource, variables, keys)
+		var u unresolved
 		switch {
 		case hit && len(s.NotResources) == 0:
 			return true, ""
 		case hit:
 			return false, fmt.Sprintf("NotResource %q excludes %s", clip(r), clip(resource))
-		case err != nil && len(s.NotResources) > 0:
+		case err != nil && len(s.NotResources) > 0 && !errors.As(err, &u):
 			return false, "NotResource: " + err.Error()
 		case err != nil:
 			why = " (" + err.Error() + ")"

@@ -22,12 +22,13 @@ func TestEvaluateIdentity(t *testing.T) {
 	t.Parallel()
 	policies := []Policy{
 		{"work", parse(t, `{"Version":"2012-10-17","Statement":[
-		 {"Sid":"Read","Effect":"Allow","Action":["s3:Get*","s3:List*"],"Resource":["arn:aws:s3:::data","arn:aws:s3:::data/*"]},
+		 {"Sid":"Read","Effect":"Allow","Action":["s3:Get*","s3:List*","s3:PutObjectTagging"],"Resource":["arn:aws:s3:::data","arn:aws:s3:::data/*","arn:aws:s3:::shared/*"]},
 		 {"Sid":"NotIAM","Effect":"Allow","NotAction":["iam:*","s3:*","sts:*"],"NotResource":"arn:aws:ec2:*:*:instance/i-prod*"},
 		 {"Sid":"Home","Effect":"Allow","Action":"s3:PutObject","Resource":"arn:aws:s3:::data/${aws:SourceIdentity}/*"},
 		 {"Sid":"HomeNot","Effect":"Allow","Action":"s3:DeleteObject","NotResource":"arn:aws:s3:::data/${aws:SourceIdentity}/*"}]}`)},
-		{"guard", parse(t, `{"Version":"2012-10-17","Statement":
-		 {"Effect":"Deny","Action":"s3:*","Resource":"arn:aws:s3:::data/secret*","Condition":{"StringNotEquals":{"aws:SourceIdentity":"alice-nb"}}}}`)},
+		{"guard", parse(t, `{"Version":"2012-10-17","Statement":[
+		 {"Effect":"Deny","Action":"s3:*","Resource":"arn:aws:s3:::data/secret*","Condition":{"StringNotEquals":{"aws:SourceIdentity":"alice-nb"}}},
+		 {"Sid":"HomeOnly","Effect":"Deny","Action":"s3:PutObjectTagging","NotResource":["arn:aws:s3:::data/${aws:SourceIdentity}/*","arn:aws:s3:::shared/*"]}]}`)},
 	}
 	for _, tt := range []struct {
 		name, action, resource, sourceIdentity string
@@ -46,7 +47,9 @@ func TestEvaluateIdentity(t *testing.T) {
 		{"variable in the resource", "s3:PutObject", "arn:aws:s3:::data/bob-nb/x", "bob-nb", Allowed, "Home", "work", "allows"},
 		{"variable of somebody else", "s3:PutObject", "arn:aws:s3:::data/bob-nb/x", "alice-nb", ImplicitDeny, "Home", "work", "does not cover"},
 		{"unresolvable in Resource", "s3:PutObject", "arn:aws:s3:::data//x", "", ImplicitDeny, "Home", "work", "${aws:SourceIdentity} has no value"},
-		{"unresolvable in NotResource", "s3:DeleteObject", "arn:aws:s3:::data/x", "", ImplicitDeny, "HomeNot", "work", "${aws:SourceIdentity} has no value"},
+		{"unresolvable in NotResource", "s3:DeleteObject", "arn:aws:s3:::data/x", "", Allowed, "HomeNot", "work", "allows"},
+		{"unresolvable beside another in NotResource", "s3:PutObjectTagging", "arn:aws:s3:::shared/x", "", Allowed, "Read", "work", "allows"},
+		{"deny of all but an unresolvable home", "s3:PutObjectTagging", "arn:aws:s3:::data/x", "", ExplicitDeny, "HomeOnly", "guard", "denies"},
 	} {
 		context := map[string][]string{}
 		if tt.sourceIdentity != "" {

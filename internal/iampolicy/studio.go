@@ -20,8 +20,8 @@ func (p *plan) denyStudio() []statement {
 }
 
 // denyOtherStudios leaves to a session the profile that key names, and to one
-// without the key none: a variable without a value would make the first
-// statement void.
+// without the key none: what a variable without a value does in NotResource, in
+// clear words.
 func (p *plan) denyOtherStudios(key string) []statement {
 	open := []string{"sagemaker:CreatePresignedDomainUrl"}
 	return []statement{
