@@ -255,7 +255,7 @@ func (c Case) strongLauncher(s *report.Sheet) {
 func (c Case) renewable(s *report.Sheet) {
 	r := c.request()
 	r.Caller.Principal = iameval.Principal{Account: c.Target.ARN.Account, RoleARN: c.Target.ARN.String(), UniqueID: c.Target.ID, SessionARN: c.Target.ARN.SessionARN(c.SessionName)}
-	r.Caller.SourceIdentity, r.Caller.Tags, r.Caller.Policies = c.SourceIdentity, c.Target.Tags, c.Target.Named()
+	r.Caller.SourceIdentity, r.Caller.Tags, r.Caller.Policies = c.SourceIdentity, c.Target.Tags, c.policies(c.Target)
 	if c.Target.Unread == nil && iameval.AssumeRole(r).Allowed() {
 		s.Note("renewable", "a named session may assume %s again, so credentials that leave the notebook can be renewed for ever elsewhere; the trust policies of nbidentityd policy prevent it (Null aws:SourceIdentity)", c.Target.ARN.Name)
 	}

@@ -10,7 +10,8 @@
 // document), and has been evaluated: with it the call is allowed.
 //
 // What iameval does not know (service control policies, permissions boundaries,
-// session policies, VPC endpoint policies) it cannot judge either.
+// session policies, VPC endpoint policies) it cannot judge either. Conditions on
+// what only STS sees, such as the caller's network, are taken to hold.
 //
 // It is longer than most because the judgement, its remedies and the warnings
 // try the same changes of one request.
@@ -77,6 +78,9 @@ func (c Case) Judge(s *report.Sheet) (allowed bool) {
 	for _, f := range found {
 		s.Find(f)
 	}
+	if allowed {
+		c.noteUnseen(s)
+	}
 	c.lint(s)
 	return allowed
 }
@@ -84,7 +88,7 @@ func (c Case) Judge(s *report.Sheet) (allowed bool) {
 func (c Case) request() iameval.AssumeRoleRequest {
 	return iameval.AssumeRoleRequest{
 		Caller: c.caller(),
-		Target: iameval.Role{ARN: c.Target.ARN.String(), Tags: c.Target.Tags, Trust: c.Target.TrustPolicy()},
+		Target: iameval.Role{ARN: c.Target.ARN.String(), Tags: c.Target.Tags, Trust: favoured(c.Target.TrustPolicy(), c.unseen())},
 
 		SessionName: c.SessionName, SourceIdentity: c.SourceIdentity, Tags: c.Tags,
 		Region: c.Region, Time: c.Now,
@@ -97,8 +101,17 @@ func (c Case) caller() iameval.Caller {
 			Account: c.Base.ARN.Account, RoleARN: c.Base.ARN.String(), UniqueID: c.Base.ID,
 			SessionARN: c.Base.ARN.SessionARN(baseSession),
 		},
-		Tags: maps.Clone(c.Base.Tags), SourceIdentity: c.BaseSource, TokenIssued: c.Now, Policies: c.Base.Named(),
+		Tags: maps.Clone(c.Base.Tags), SourceIdentity: c.BaseSource, TokenIssued: c.Now, Policies: c.policies(c.Base),
 	}
+}
+
+// policies are the identity policies with which a session of r is judged.
+func (c Case) policies(r rolebook.Role) []iameval.Policy {
+	all := r.Named()
+	for i := range all {
+		all[i] = favoured(all[i], c.unseen())
+	}
+	return all
 }
 
 // granted reports whether nothing that was read refuses. Policies that could

@@ -1,0 +1,111 @@
+package trust
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nbidentityd/nbidentityd/internal/doctor/report"
+	"github.com/nbidentityd/nbidentityd/internal/doctor/rolebook"
+	"github.com/nbidentityd/nbidentityd/internal/iameval"
+	"github.com/nbidentityd/nbidentityd/internal/identity"
+)
+
+// role is a role with a trust policy of these statements.
+func role(t *testing.T, arn, statements string) rolebook.Role {
+	t.Helper()
+	name, err := identity.ParseRoleARN(arn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := []byte(`{"Version":"2012-10-17","Statement":[` + statements + `]}`)
+	doc, err := iameval.ParseDocument(text)
+	if err == nil {
+		err = doc.CheckTrust()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rolebook.Role{ARN: name, ID: "AROAEXAMPLE", Trust: doc, Text: text}
+}
+
+// with adds an identity policy of these statements.
+func with(t *testing.T, r rolebook.Role, name, statements string) rolebook.Role {
+	t.Helper()
+	doc, err := iameval.ParseDocument([]byte(`{"Version":"2012-10-17","Statement":[` + statements + `]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Policies = append(slices.Clone(r.Policies), rolebook.Policy{Policy: iameval.Policy{Name: name, Document: doc}})
+	return r
+}
+
+const (
+	exec = "arn:aws:iam::111122223333:role/service-role/ExecRole"
+	serv = `{"Effect":"Allow","Principal":{"Service":"sagemaker.amazonaws.com"},"Action":["sts:AssumeRole","sts:SetSourceIdentity"]}`
+	may  = `{"Effect":"Allow","Action":["sts:AssumeRole","sts:SetSourceIdentity"],"Resource":"` + exec + `"}`
+)
+
+// allow is a trust statement for the execution role itself.
+func allow(action, conditions string) string {
+	return `{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:root"},"Action":` + action + `,"Condition":{"ArnEquals":{"aws:PrincipalArn":"` + exec + `"}` + conditions + `}}`
+}
+
+// self is the call of the notebook alice-nb whose execution role assumes itself.
+func self(r rolebook.Role) Case {
+	return Case{Base: r, Target: r, SessionName: "alice-nb", SourceIdentity: "alice-nb", Region: "us-east-1", Now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+}
+
+// judge returns the ids of what is found and noted.
+func judge(c Case) (allowed bool, found, noted []string) {
+	r := report.Examine(context.Background(), []report.Check{{Name: "trust", Run: func(_ context.Context, s *report.Sheet) error {
+		allowed = c.Judge(s)
+		return nil
+	}}})
+	for _, f := range r.Findings {
+		found = append(found, f.ID)
+	}
+	for _, n := range r.Notes {
+		noted = append(noted, n.ID)
+	}
+	return allowed, found, noted
+}
+
+// TestUnseenConditions: on conditions that only STS can evaluate nobody is told
+// that the call is refused.
+func TestUnseenConditions(t *testing.T) {
+	t.Parallel()
+	const name = `,"StringEquals":{"sts:SourceIdentity":"alice-nb"`
+	good := func(more string) rolebook.Role {
+		return role(t, exec, serv+","+allow(`"sts:AssumeRole"`, name+more+`},"Null":{"aws:SourceIdentity":"true"}`)+","+allow(`"sts:SetSourceIdentity"`, name+`}`))
+	}
+	const fromVPC = `{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"StringNotEqualsIfExists":{"aws:SourceVpc":"vpc-1"},"Bool":{"aws:ViaAWSService":"false"}}}`
+	for _, tt := range []struct {
+		name    string
+		role    rolebook.Role
+		allowed bool
+		found   []string
+		noted   []string
+	}{
+		{"none", with(t, good(""), "p", may), true, nil, nil},
+		{"organization in the trust policy", with(t, good(`,"aws:PrincipalOrgID":"o-example"`), "p", may), true, nil, []string{"conditions_unseen"}},
+		{"network in a Deny", with(t, with(t, good(""), "p", may), "vpc", fromVPC), true, nil, []string{"conditions_unseen"}},
+		{"both, and another that fails", with(t, with(t, good(`,"aws:SourceVpce":"vpce-1","sts:ExternalId":"x"`), "p", may), "vpc", fromVPC), false, []string{"trust_condition"}, nil},
+		{"a Deny on another key", with(t, with(t, good(""), "p", may), "other", `{"Effect":"Deny","Action":"sts:*","Resource":"*","Condition":{"StringNotEquals":{"sts:ExternalId":"x"}}}`), false, []string{"permission_denied"}, nil},
+	} {
+		allowed, found, noted := judge(self(tt.role))
+		if allowed != tt.allowed || !slices.Equal(found, tt.found) || !slices.Equal(noted, tt.noted) {
+			t.Errorf("%s: allowed %t, found %q, noted %q", tt.name, allowed, found, noted)
+		}
+	}
+	// Without a region nothing is known of aws:RequestedRegion either.
+	nowhere := self(with(t, with(t, good(""), "p", may), "region", `{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"StringNotEquals":{"aws:RequestedRegion":"eu-west-1"}}}`))
+	if allowed, _, _ := judge(nowhere); allowed {
+		t.Error("the region's Deny is passed over")
+	}
+	nowhere.Region = ""
+	if allowed, _, _ := judge(nowhere); !allowed {
+		t.Error("an unknown region is taken for another")
+	}
+}
