@@ -151,8 +151,9 @@ func Job(s *report.Sheet, role rolebook.Role, sourceIdentity, region string, now
 func refusesSource(role rolebook.Role, sourceIdentity, region string, now time.Time) (broken, trusts bool) {
 	d := iameval.AssumeRole(iameval.AssumeRoleRequest{
 		Caller:      iameval.Caller{Principal: iameval.Principal{Service: service}},
-		Target:      iameval.Role{ARN: role.ARN.String(), Tags: role.Tags, Trust: role.TrustPolicy()},
+		Target:      iameval.Role{ARN: role.ARN.String(), Tags: role.Tags, Trust: favoured(role.TrustPolicy(), sourceKeys)},
 		SessionName: baseSession, SourceIdentity: sourceIdentity, Region: region, Time: now,
+		Context: map[string][]string{"aws:SourceAccount": {role.ARN.Account}},
 	})
 	return !d.Allowed(), d.Checks[0].Refused == iameval.SideNone
 }
@@ -160,8 +161,11 @@ func refusesSource(role rolebook.Role, sourceIdentity, region string, now time.T
 // serviceCommand lets SageMaker assume the role with a source identity; where a
 // statement denies that, it only shows the policy.
 func serviceCommand(role rolebook.Role, sourceIdentity, region string, now time.Time) []string {
-	text, doc, err := extend(role, []statement{{Sid: "SageMakerSourceIdentity", Effect: "Allow", Principal: map[string]string{"Service": service},
-		Action: []string{iameval.ActionAssumeRole, iameval.ActionSetSourceIdentity}}})
+	actions := []string{iameval.ActionAssumeRole, iameval.ActionSetSourceIdentity}
+	if _, trusts := refusesSource(role, sourceIdentity, region, now); trusts {
+		actions = actions[1:] // on the conditions that somebody set for assuming it
+	}
+	text, doc, err := extend(role, []statement{{Sid: "SageMakerSourceIdentity", Effect: "Allow", Principal: map[string]string{"Service": service}, Action: actions}})
 	if err != nil {
 		return []string{showTrust(role.ARN.Name)}
 	}

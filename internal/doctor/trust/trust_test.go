@@ -3,6 +3,7 @@ package trust
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,5 +108,40 @@ func TestUnseenConditions(t *testing.T) {
 	nowhere.Region = ""
 	if allowed, _, _ := judge(nowhere); !allowed {
 		t.Error("an unknown region is taken for another")
+	}
+}
+
+// TestServiceWithSource: a trust policy for SageMaker with the conditions that
+// SageMaker's page on the confused deputy asks for is no broken one, and what
+// mends another fault of it leaves them in force.
+func TestServiceWithSource(t *testing.T) {
+	t.Parallel()
+	const job = "arn:aws:iam::111122223333:role/JobRole"
+	guarded := func(actions, account string) string {
+		return `{"Effect":"Allow","Principal":{"Service":"sagemaker.amazonaws.com"},"Action":` + actions + `,
+		 "Condition":{"StringEquals":{"aws:SourceAccount":"` + account + `"},"ArnLike":{"aws:SourceArn":"arn:aws:sagemaker:us-east-1:111122223333:training-job/*"}}}`
+	}
+	for _, tt := range []struct {
+		name, trust string
+		want        []string
+	}{
+		{"both actions", guarded(`["sts:AssumeRole","sts:SetSourceIdentity"]`, "111122223333"), nil},
+		{"no source identity", guarded(`"sts:AssumeRole"`, "111122223333"), []string{"job_role_trust"}},
+		{"another account", guarded(`["sts:AssumeRole","sts:SetSourceIdentity"]`, "444455556666"), []string{"job_role_service"}},
+	} {
+		r := report.Examine(context.Background(), []report.Check{{Name: "job", Run: func(_ context.Context, s *report.Sheet) error {
+			Job(s, role(t, job, tt.trust), "alice-nb", "us-east-1", time.Now())
+			return nil
+		}}})
+		var found []string
+		for _, f := range r.Findings {
+			found = append(found, f.ID)
+			if f.ID == "job_role_trust" && strings.Count(f.Commands[0], "sts:AssumeRole") != 1 {
+				t.Errorf("%s: the remedy lets SageMaker assume the role for everybody: %s", tt.name, f.Commands[0])
+			}
+		}
+		if !slices.Equal(found, tt.want) {
+			t.Errorf("%s: %q", tt.name, found)
+		}
 	}
 }

@@ -19,6 +19,11 @@ var unseenKeys = []string{
 	"aws:UserAgent", "aws:Referer",
 }
 
+// sourceKeys say for what SageMaker assumes a role. Its page on the confused
+// deputy has people put them into trust policies; which resource it will be is
+// not known from here, the account is.
+var sourceKeys = []string{"aws:SourceArn", "aws:SourceOrgID", "aws:SourceOrgPaths"}
+
 // unseen are the keys that this case does not know.
 func (c Case) unseen() []string {
 	if c.Region == "" {
