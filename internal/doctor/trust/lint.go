@@ -28,19 +28,26 @@ func (c Case) lint(s *report.Sheet) {
 	}
 }
 
+// claims reports whether the trust policy lets the base session have this session
+// name and source identity.
+func (c Case) claims(session, source string) bool {
+	r := c.request()
+	r.SessionName, r.SourceIdentity = session, source
+	return !slices.ContainsFunc(iameval.AssumeRole(r).Checks, func(check iameval.Check) bool {
+		return check.Refused == iameval.SideSession || check.Trust.Outcome != iameval.Allowed
+	})
+}
+
+// forges reports whether the base session can have calls attributed to a name:
+// by the source identity, whatever the session is called, or where there is none
+// by the session's name.
+func (c Case) forges(name string) bool {
+	return c.claims(name, name) || c.claims(c.SessionName, name) || c.BaseSource == "" && c.claims(name, "")
+}
+
 // openNames says whose names the base session can claim besides its own.
 func (c Case) openNames(s *report.Sheet) {
-	claim := func(name string) bool {
-		r := c.request()
-		r.SourceIdentity, r.SessionName = name, name
-		for _, check := range iameval.AssumeRole(r).Checks {
-			if check.Refused == iameval.SideSession || check.Trust.Outcome != iameval.Allowed {
-				return false
-			}
-		}
-		return true
-	}
-	if claim(stranger) {
+	if c.forges(stranger) {
 		f := report.Finding{
 			ID: "name_open", Subject: c.Target.ARN.String(),
 			Saw:   fmt.Sprintf("the trust policy of %s lets the session of a notebook take any name it likes", c.Target.ARN.Name),
@@ -55,16 +62,29 @@ func (c Case) openNames(s *report.Sheet) {
 		s.Find(f)
 		return
 	}
+	if shared := c.shared(); shared != "" && c.BaseSource == "" {
+		s.Note("names_shared", "the trust policy of %s lets every notebook with role %s take %s too; only a role or launcher of each notebook's own prevents that (nbidentityd policy launcher)",
+			c.Target.ARN.Name, c.Base.ARN.Name, shared)
+	}
+}
+
+// shared says which names of others the trust policy admits, "" when none.
+func (c Case) shared() string {
 	others := 0
 	for _, name := range c.literals() {
-		if name != c.SourceIdentity && claim(name) {
+		if name != c.SourceIdentity && c.forges(name) {
 			others++
 		}
 	}
-	if others > 0 && c.BaseSource == "" {
-		s.Note("names_shared", "the trust policy of %s lets every notebook with role %s take %d other names too; only a role or launcher of each notebook's own prevents that (nbidentityd policy launcher)",
-			c.Target.ARN.Name, c.Base.ARN.Name, others)
+	for _, like := range c.nameValues() {
+		if example := strings.NewReplacer("*", stranger, "?", "x").Replace(like); example != like && c.forges(example) {
+			return fmt.Sprintf("names like %q", like)
+		}
 	}
+	if others == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d other names", others)
 }
 
 // SomeName is a name that the trust policy writes out, or one like a notebook's.
@@ -80,14 +100,20 @@ func (c Case) SomeName() string {
 
 // literals are the names that the trust policy writes out.
 func (c Case) literals() []string {
+	return slices.DeleteFunc(c.nameValues(), func(v string) bool { return strings.ContainsAny(v, "*?$") })
+}
+
+// nameValues are what the trust policy's conditions say of the source identity.
+func (c Case) nameValues() []string {
 	var all []string
 	for _, st := range c.Target.Trust.Statements {
 		for _, k := range st.Conditions {
-			if strings.EqualFold(k.Key, "sts:SourceIdentity") {
-				for _, v := range k.Values {
-					if !strings.ContainsAny(v, "*?$") && !slices.Contains(all, v) {
-						all = append(all, v)
-					}
+			if !strings.EqualFold(k.Key, "sts:SourceIdentity") {
+				continue
+			}
+			for _, v := range k.Values {
+				if !slices.Contains(all, v) {
+					all = append(all, v)
 				}
 			}
 		}

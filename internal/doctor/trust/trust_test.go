@@ -145,3 +145,29 @@ func TestServiceWithSource(t *testing.T) {
 		}
 	}
 }
+
+// TestOpenNames: a name is open also where only one of its two places is.
+func TestOpenNames(t *testing.T) {
+	t.Parallel()
+	const bare = `,"Null":{"aws:SourceIdentity":"true"}`
+	for _, tt := range []struct {
+		name, assume, set string // conditions on either action
+		found, noted      []string
+	}{
+		{"bound", `,"StringEquals":{"sts:SourceIdentity":"alice-nb","sts:RoleSessionName":"alice-nb"}`, `,"StringEquals":{"sts:SourceIdentity":"alice-nb"}`, nil, nil},
+		{"neither", ``, ``, []string{"name_open"}, nil},
+		{"only the session name is bound", `,"StringEquals":{"sts:RoleSessionName":"alice-nb"}`, ``, []string{"name_open"}, nil},
+		{"only the source identity is bound", `,"StringEquals":{"sts:SourceIdentity":"alice-nb"}`, `,"StringEquals":{"sts:SourceIdentity":"alice-nb"}`, nil, nil},
+		{"the source identity may be left out", `,"StringEqualsIfExists":{"sts:SourceIdentity":"alice-nb"}`, `,"StringEquals":{"sts:SourceIdentity":"alice-nb"}`, []string{"name_open"}, nil},
+		{"a list", `,"StringEquals":{"sts:SourceIdentity":["alice-nb","bob-nb"]}`, `,"StringEquals":{"sts:SourceIdentity":["alice-nb","bob-nb"]}`, nil, []string{"names_shared"}},
+		{"a list, own session name", `,"StringEquals":{"sts:SourceIdentity":["alice-nb","bob-nb"],"sts:RoleSessionName":"alice-nb"}`, `,"StringEquals":{"sts:SourceIdentity":["alice-nb","bob-nb"]}`, nil, []string{"names_shared"}},
+		{"a pattern", `,"StringLike":{"sts:SourceIdentity":"alice-*"}`, `,"StringLike":{"sts:SourceIdentity":"alice-*"}`, nil, []string{"names_shared"}},
+		{"any", `,"StringLike":{"sts:SourceIdentity":"*"}`, `,"StringLike":{"sts:SourceIdentity":"*"}`, []string{"name_open"}, nil},
+	} {
+		r := with(t, role(t, exec, serv+","+allow(`"sts:AssumeRole"`, bare+tt.assume)+","+allow(`"sts:SetSourceIdentity"`, tt.set)), "p", may)
+		allowed, found, noted := judge(self(r))
+		if !allowed || !slices.Equal(found, tt.found) || !slices.Equal(noted, tt.noted) {
+			t.Errorf("%s: allowed %t, found %q, noted %q", tt.name, allowed, found, noted)
+		}
+	}
+}
