@@ -20,6 +20,7 @@ func (c Case) lint(s *report.Sheet) {
 	c.service(s)
 	c.keyed(s)
 	c.strongLauncher(s)
+	c.roamingLauncher(s)
 	c.renewable(s)
 	for _, r := range []rolebook.Role{c.Base, c.Target} {
 		if r.Boundary != "" {
@@ -279,6 +280,29 @@ func (c Case) strongLauncher(s *report.Sheet) {
 			})
 		}
 	}
+}
+
+// roamingLauncher finds a launcher role that may assume other roles than its work
+// role: those that trust the account ask for no name.
+func (c Case) roamingLauncher(s *report.Sheet) {
+	if c.self() {
+		return
+	}
+	other, caller := c.Target.ARN, c.caller()
+	other.Path, other.Name = "/", stranger
+	d := iameval.EvaluateIdentity(caller.Policies, iameval.Request{
+		Principal: caller.Principal, Action: iameval.ActionAssumeRole, Resource: other.String(), Context: caller.Context(c.Now, c.Region),
+	})
+	if d.Outcome != iameval.Allowed {
+		return
+	}
+	s.Find(report.Finding{
+		ID: "launcher_assumes_any", Subject: c.Base.ARN.String(),
+		Saw:      fmt.Sprintf("%s on roles of any name", d.Reason),
+		Means:    "whoever reaches the base credentials can assume, without a name, every role that trusts the account; a launcher should only be able to assume " + c.Target.ARN.Name,
+		Commands: []string{c.show(d.Policy)},
+		Hint:     "make the Resource of this statement " + c.Target.ARN.String(),
+	})
 }
 
 // renewable notes that a named session can renew itself.

@@ -171,3 +171,29 @@ func TestOpenNames(t *testing.T) {
 		}
 	}
 }
+
+// TestLauncherThatAssumesAny: a launcher whose right to assume is not confined to
+// the work role can take roles that ask for no name.
+func TestLauncherThatAssumesAny(t *testing.T) {
+	t.Parallel()
+	const launcher, work = "arn:aws:iam::111122223333:role/nb-launch/alice", "arn:aws:iam::111122223333:role/NotebookWork"
+	const trusted = `,"StringEquals":{"sts:SourceIdentity":"alice-nb","sts:RoleSessionName":"alice-nb"},"Null":{"aws:SourceIdentity":"true"}`
+	statement := func(effect, resource string) string {
+		return `{"Effect":"` + effect + `","Action":["sts:AssumeRole","sts:SetSourceIdentity"],` + resource + `}`
+	}
+	for _, tt := range []struct {
+		name, policy string
+		want         []string
+	}{
+		{"the work role", statement("Allow", `"Resource":"`+work+`"`), nil},
+		{"any role", statement("Allow", `"Resource":"*"`), []string{"launcher_assumes_any"}},
+		{"any role of the account", statement("Allow", `"Resource":"arn:aws:iam::111122223333:role/*"`), []string{"launcher_assumes_any"}},
+		{"any role, and all others denied", statement("Allow", `"Resource":"*"`) + "," + statement("Deny", `"NotResource":"`+work+`"`), nil},
+	} {
+		c := self(with(t, role(t, launcher, serv), "p", tt.policy))
+		c.Target = role(t, work, strings.ReplaceAll(allow(`"sts:AssumeRole"`, trusted)+","+allow(`"sts:SetSourceIdentity"`, ""), exec, launcher))
+		if allowed, found, noted := judge(c); !allowed || !slices.Equal(found, tt.want) || noted != nil {
+			t.Errorf("%s: allowed %t, found %q, noted %q", tt.name, allowed, found, noted)
+		}
+	}
+}
