@@ -124,8 +124,11 @@ func hostScope(host string) (service, region string) {
 			region = label
 		}
 	}
-	if service == "s3" || region == "" && service == "sts" {
-		region = "" // S3 answers for every region here; the global STS endpoint has none
+	switch {
+	case service == "s3":
+		region = "" // it answers for every region here
+	case host == "sts.amazonaws.com" || host == "iam.amazonaws.com":
+		region = "us-east-1" // global endpoints take no other scope
 	}
 	return service, region
 }

@@ -142,6 +142,8 @@ func TestBadCredentials(t *testing.T) {
 		}), 403, "<Code>SignatureDoesNotMatch</Code>"},
 		{"sts: half an authorization", spoil(stsCall, func(r *http.Request) { r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=x") }), 400, "<Code>IncompleteSignature</Code>"},
 		{"sts: signed for another region", rawCall{service: "sts", region: "eu-west-1", method: "POST", url: stsCall.url, form: stsCall.form}, 403, "Credential should be scoped to a valid region."},
+		{"sts: global endpoint, signed for another region", rawCall{service: "sts", region: "eu-west-1", method: "POST", url: "https://sts.amazonaws.com/", form: stsCall.form}, 403, "Credential should be scoped to a valid region."},
+		{"iam: signed for another region", rawCall{service: "iam", region: "eu-west-1", method: "POST", url: "https://iam.amazonaws.com/", form: "Action=GetRole&Version=2010-05-08&RoleName=x"}, 403, "Credential should be scoped to a valid region."},
 		{"sts: signed for another service", rawCall{service: "sagemaker", method: "POST", url: stsCall.url, form: stsCall.form}, 403, "Credential should be scoped to correct service: &#39;sts&#39;."},
 		{"json: foreign token", with(jsonCall, token), 400, `{"__type":"UnrecognizedClientException","message":"The security token included in the request is invalid."}`},
 		{"json: wrong secret", with(jsonCall, secret), 400, `{"__type":"InvalidSignatureException",`},
