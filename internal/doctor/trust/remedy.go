@@ -42,12 +42,17 @@ func (c Case) putTrust() []string {
 		"StringEquals": {"sts:SourceIdentity": c.SourceIdentity, "sts:RoleSessionName": c.SessionName},
 		"Null":         {"aws:SourceIdentity": "true"},
 	}
-	if c.BaseSource != "" {
+	switch own := "${aws:SourceIdentity}"; {
+	case c.BaseSource != "" && c.self():
 		// The profile's name is in the session already: whoever it is may take it.
-		own := "${aws:SourceIdentity}"
 		set["StringEquals"] = map[string]string{"sts:SourceIdentity": own}
 		assume["StringEquals"] = map[string]string{"sts:SourceIdentity": own, "sts:RoleSessionName": own}
 		assume["Null"] = map[string]string{"aws:SourceIdentity": "false"}
+	case c.BaseSource != "":
+		// The role may be this profile's alone.
+		set["StringEquals"] = map[string]string{"sts:SourceIdentity": c.BaseSource}
+		assume["StringEquals"] = map[string]string{"sts:SourceIdentity": c.BaseSource, "sts:RoleSessionName": c.SessionName, "aws:SourceIdentity": c.BaseSource}
+		delete(assume, "Null")
 	}
 	added := []statement{
 		{Sid: "NbIdentityAssume", Effect: "Allow", Principal: account, Action: iameval.ActionAssumeRole, Condition: assume},

@@ -197,3 +197,28 @@ func TestLauncherThatAssumesAny(t *testing.T) {
 		}
 	}
 }
+
+// TestRemedyForAProfilesOwnRole: where the domain sets source identities and each
+// profile has a role of its own, the remedy lets no other profile have it.
+func TestRemedyForAProfilesOwnRole(t *testing.T) {
+	t.Parallel()
+	const own = "arn:aws:iam::111122223333:role/Profile_alice"
+	c := self(with(t, role(t, exec, serv), "p", strings.ReplaceAll(may, exec, own)))
+	c.Target, c.SessionName, c.SourceIdentity, c.BaseSource = role(t, own, serv), "alice", "alice", "alice"
+	commands := c.putTrust()
+	if len(commands) != 1 {
+		t.Fatalf("%q", commands)
+	}
+	text := commands[0][strings.Index(commands[0], "{") : strings.LastIndex(commands[0], "}")+1]
+	doc, err := iameval.ParseDocument([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Target.Trust = doc
+	for name, want := range map[string]bool{"alice": true, "bob": false} {
+		c.SessionName, c.SourceIdentity, c.BaseSource = name, name, name
+		if got := iameval.AssumeRole(c.request()).Allowed(); got != want {
+			t.Errorf("%s may take alice's role: %t", name, got)
+		}
+	}
+}
