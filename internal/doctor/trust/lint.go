@@ -60,6 +60,10 @@ func (c Case) openNames(s *report.Sheet) {
 			names = c.SourceIdentity
 		}
 		f.Commands = []string{"nbidentityd policy self -role " + c.Target.ARN.String() + " -name \"" + names + "\" -format cli > iam.sh", "sh iam.sh"}
+		if !c.self() { // those documents would shut the launchers out
+			f.Commands = []string{showTrust(c.Target.ARN.Name)}
+			f.Hint = "bind sts:SourceIdentity and sts:RoleSessionName in this policy to the name of each notebook, as the documents of nbidentityd policy launcher do"
+		}
 		s.Find(f)
 		return
 	}

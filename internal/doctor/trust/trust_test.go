@@ -222,3 +222,22 @@ func TestRemedyForAProfilesOwnRole(t *testing.T) {
 		}
 	}
 }
+
+// TestOpenWorkRole: the documents for a role that assumes itself are no remedy
+// for one that another role assumes, which they would shut out.
+func TestOpenWorkRole(t *testing.T) {
+	t.Parallel()
+	const work = "arn:aws:iam::111122223333:role/NotebookWork"
+	c := self(with(t, role(t, exec, serv), "p", strings.ReplaceAll(may, exec, work)))
+	c.Target = role(t, work, allow(`["sts:AssumeRole","sts:SetSourceIdentity"]`, ""))
+	r := report.Examine(context.Background(), []report.Check{{Name: "trust", Run: func(_ context.Context, s *report.Sheet) error {
+		c.Judge(s)
+		return nil
+	}}})
+	for _, f := range r.Findings {
+		if f.ID == "name_open" && !strings.Contains(strings.Join(f.Commands, "\n"), "policy self") {
+			return
+		}
+	}
+	t.Errorf("%+v", r.Findings)
+}
