@@ -25,9 +25,9 @@ const (
 	MaxInline       = 10240
 )
 
-// maxDocument is what the IAM API takes as a PolicyDocument parameter at all,
-// white space included.
-const maxDocument = 131072
+// maxDocument bounds what is read, white space included. The IAM API takes 131,072
+// characters; AWS itself attaches longer ones, such as AWSSupportServiceRolePolicy.
+const maxDocument = 1 << 20
 
 // Effect is what a statement does when it applies.
 type Effect string
@@ -161,7 +161,7 @@ func ParseDocument(data []byte) (Document, error) {
 // checkText applies what IAM demands before it looks at the JSON.
 func checkText(data []byte) error {
 	if len(data) > maxDocument {
-		return fmt.Errorf("policy document: %d bytes, IAM takes at most %d: split the policy", len(data), maxDocument)
+		return fmt.Errorf("policy document: %d bytes, at most %d are read: split the policy", len(data), maxDocument)
 	}
 	if !utf8.Valid(data) {
 		return errors.New("policy document: not valid UTF-8: save the file as UTF-8")

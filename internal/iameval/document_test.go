@@ -58,6 +58,17 @@ func TestParseDocument(t *testing.T) {
 	}
 }
 
+// TestParseLongDocument: AWS's own managed policies are longer than what IAM takes
+// from anybody else, and have to be read all the same.
+func TestParseLongDocument(t *testing.T) {
+	t.Parallel()
+	actions := strings.Repeat(`"sagemaker:DescribeNotebookInstance",`+strings.Repeat(" ", 16), 3000)
+	d := parse(t, `{"Statement":{"Effect":"Allow","Action":[`+actions+`"s3:Get*"],"Resource":"*"}}`)
+	if n := len(d.Statements[0].Actions); n != 3001 {
+		t.Errorf("%d actions", n)
+	}
+}
+
 // TestParseDocumentRefuses lists documents with the words that the error must
 // hold: where, what and the remedy.
 func TestParseDocumentRefuses(t *testing.T) {
