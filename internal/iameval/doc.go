@@ -19,7 +19,7 @@
 // IAM user guide, "Condition operators": a missing key fails a positive
 // operator, satisfies a negated one and every IfExists; ArnEquals is ArnLike
 // and compares the six parts of an ARN one by one. "Resource": wildcards stay
-// within a part of the ARN, except in the last. "Set operators": ForAllValues
+// within a part of the ARN, except in the last (see below). "Set operators": ForAllValues
 // holds for an absent or empty key, ForAnyValue does not. "Variables": only in
 // version 2012-10-17, in the last part of a Resource ARN and in string and ARN
 // conditions; one without a value is null, to which nothing is equal or like, so
@@ -37,6 +37,10 @@
 //   - ForAnyValue with IfExists fails for an absent key: the set operator goes
 //     first, as people have observed on AWS.
 //   - A key with several values fails every operator without a set operator.
+//   - A * that ends a part of a Resource ARN may match beyond the colon, says
+//     IAM. Here it does not: for an ARN with five colons, as all are that this
+//     project asks about, the answer is the same. ParseDocument refuses patterns
+//     with fewer, which IAM stores in part.
 //   - The value of a substituted variable is literal: its * and ? match only
 //     themselves.
 //   - sts:RoleSessionName is in the context of the sts:AssumeRole decision
