@@ -235,7 +235,7 @@ func (s *siege) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	replay, err := s.user(ctx, otherUID, nil, s.env, "sh", "-c", prelude+`token $FACE`).Output()
+	replay, err := s.user(ctx, otherUID, nil, s.env, "sh", "-c", prelude+`token $FACE 21600`).Output()
 	if err != nil {
 		return fmt.Errorf("the other user's token: %w", err)
 	}

@@ -53,7 +53,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	err := run(ctx, *bin, *dir, *only, *watch)
 	stop()
-	os.Exit(stage.Finish("bench", err, false, os.Stdout, os.Stderr))
+	os.Exit(stage.Finish("bench", err, os.Getenv("CI") == "true", os.Stdout, os.Stderr))
 }
 
 func run(ctx context.Context, bin, dir, only string, watch time.Duration) error {

@@ -110,8 +110,7 @@ func (m measurement) measure(ctx context.Context, l *lab.Lab, account *lab.Accou
 		return fmt.Errorf("%w (last status: %+v)", err, last)
 	}
 	if f := last.ConfigFiles[0]; like.UID != os.Getuid() && !m.unlocked && !f.Immutable {
-		fmt.Printf("bench: %s: skipped: %s cannot be locked: %s %s\n", m.name, f.Path, f.Unlocked, f.Problem)
-		return nil
+		return stage.Lacking{Reason: fmt.Sprintf("needs %s to be locked: %s %s", f.Path, f.Unlocked, f.Problem)}
 	}
 	return m.of(ctx, n, watch)
 }

@@ -50,7 +50,8 @@ func main() {
 func run(in io.Reader, tee io.Writer, path string) error {
 	var bars []bar
 	var notes []string
-	for lines := bufio.NewScanner(in); lines.Scan(); {
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
 		if _, err := fmt.Fprintln(tee, lines.Text()); err != nil {
 			return err
 		}
@@ -66,6 +67,9 @@ func run(in io.Reader, tee io.Writer, path string) error {
 		} else {
 			notes = append(notes, text)
 		}
+	}
+	if err := lines.Err(); err != nil {
+		return err
 	}
 	if path == "" {
 		return nil
