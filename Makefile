@@ -68,7 +68,7 @@ dist-check: ## the same, twice, and not a byte may differ; then lint, install an
 	NBIDENTITYD_DIST=$(CURDIR)/dist $(GO) test -count=1 -run '^TestDist' ./packaging/dist
 
 soak: whoami ## faults at random under 100 clients for SOAK: nothing may grow
-	@$(GO) run ./internal/lab/faults -bin bin -soak $(SOAK)
+	@$(GO) run ./internal/lab/faults -bin bin -soak $(SOAK) $(if $(SEED),-seed $(SEED))
 
 faults: whoami ## everything under the notebook fails, in turn (some trials need root)
 	@$(GO) run ./internal/lab/faults -bin bin

@@ -44,7 +44,10 @@ func run(ctx context.Context, bin string, runs int) (err error) {
 	if err != nil {
 		return err
 	}
-	containerPort, err := lab.FreePort()
+	containerPort := imdsPort
+	for containerPort == imdsPort && err == nil {
+		containerPort, err = lab.FreePort()
+	}
 	if err != nil {
 		return err
 	}

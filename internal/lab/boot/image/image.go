@@ -59,7 +59,15 @@ func Archive(ctx context.Context) (path string, err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	root := filepath.Join(dir, "root")
-	err = run(ctx, "debootstrap", "--variant=minbase", "--include="+strings.Join(packages, ","), suite, root, mirror)
+	for range 2 { // a transfer may be cut off
+		if err = os.RemoveAll(root); err != nil {
+			break
+		}
+		err = run(ctx, "debootstrap", "--variant=minbase", "--include="+strings.Join(packages, ","), suite, root, mirror)
+		if err == nil {
+			break
+		}
+	}
 	if err != nil {
 		return "", err
 	}

@@ -137,11 +137,21 @@ func (p part) install(ctx context.Context) error {
 		return err
 	}
 	for _, command := range p.commands {
-		cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-		cmd.Dir = dir
-		if out, err := cmd.CombinedOutput(); err != nil {
+		if out, err := tryThrice(ctx, dir, command); err != nil {
 			return fmt.Errorf("installing the %s clients: %s: %w\n%s", p.name, strings.Join(command, " "), err, out)
 		}
 	}
 	return os.WriteFile(mark, nil, 0o644)
+}
+
+// tryThrice runs a command that downloads: a transfer may be cut off.
+func tryThrice(ctx context.Context, dir string, command []string) (out []byte, err error) {
+	for range 3 {
+		cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+		cmd.Dir = dir
+		if out, err = cmd.CombinedOutput(); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return out, err
 }
