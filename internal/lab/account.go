@@ -65,7 +65,7 @@ func (l *Lab) StartAccount(ctx context.Context, flags ...string) (*Account, erro
 	if err != nil {
 		return nil, err
 	}
-	a := &Account{Process: p, lab: l, http: &http.Client{}}
+	a := &Account{Process: p, lab: l, http: &http.Client{Timeout: time.Minute}}
 	if err := p.Await(ctx, "ready file", func() bool { return readJSON(ready, a) == nil }); err != nil {
 		return nil, err
 	}

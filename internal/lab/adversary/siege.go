@@ -89,7 +89,7 @@ func (s *siege) raise(ctx context.Context) error {
 	err = s.daemon.Await(ctx, "verified name and assurance", func() bool {
 		r, err := s.status(ctx)
 		last = r
-		return err == nil && r.Verified && r.Assurance != nil
+		return err == nil && r.Verified && r.Assurance != nil && r.looked()
 	})
 	if err != nil {
 		return fmt.Errorf("%w (last status: %+v)", err, last)
@@ -113,6 +113,16 @@ type report struct {
 			Fact string `json:"fact"`
 		} `json:"reasons"`
 	} `json:"assurance"`
+}
+
+// looked reports whether the guard has looked at every file.
+func (r report) looked() bool {
+	for _, f := range r.ConfigFiles {
+		if strings.Contains(f.Unlocked, "not looked at yet") {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *siege) status(ctx context.Context) (report, error) {

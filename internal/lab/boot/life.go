@@ -16,7 +16,7 @@ import (
 
 const (
 	kills        = 20
-	restartLimit = 10 * time.Second // from a kill to an answer
+	restartLimit = 30 * time.Second // from a kill to an answer
 	// hangLimit takes the place of the unit's own, which is minutes, so that a
 	// run does not wait for it.
 	hangLimit = 4 * time.Second

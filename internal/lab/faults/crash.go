@@ -74,11 +74,20 @@ func (r *rig) undisturbed(ctx context.Context, config string) ([]byte, error) {
 	if err := r.fresh(config); err != nil {
 		return nil, err
 	}
-	if err := r.start(ctx); err != nil {
+	if err := r.startConfigured(ctx); err != nil {
 		return nil, err
 	}
 	want, err := os.ReadFile(config)
 	return want, errors.Join(err, r.daemon.Stop())
+}
+
+// startConfigured waits for ~/.aws/config as well. The daemon serves without it
+// when the disk is slow.
+func (r *rig) startConfigured(ctx context.Context) error {
+	if err := r.start(ctx); err != nil {
+		return err
+	}
+	return r.daemon.Await(ctx, "~/.aws/config", r.configured)
 }
 
 // fresh is a notebook on which the daemon never ran.
@@ -134,7 +143,7 @@ func (r *rig) killAt(ctx context.Context, call string, n int) (killed bool, err 
 // of it.
 func (r *rig) reboot(ctx context.Context, config string, want []byte) error {
 	_ = os.Remove(r.notebook.Socket()) // /run is empty after a reboot
-	if err := r.start(ctx); err != nil {
+	if err := r.startConfigured(ctx); err != nil {
 		return err
 	}
 	got, err := os.ReadFile(config)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -128,7 +129,10 @@ func (t trial) rig(ctx context.Context, bin string) (r *rig, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.account, err = l.StartAccount(ctx, "-scenario", scenario, "-imds", name+"=127.0.0.1:0"); err != nil {
+	// The port of a service that refuses is nobody's; on an address of the trial's
+	// own no other trial takes it meanwhile.
+	own := fmt.Sprintf("127.1.%d.%d:0", 1+rand.N(254), 1+rand.N(254))
+	if r.account, err = l.StartAccount(ctx, "-scenario", scenario, "-imds", name+"="+own, "-container", own); err != nil {
 		return nil, err
 	}
 	nb := lab.Notebook{Name: "nb", UID: os.Getuid(), Metadata: lab.Metadata, IMDS: r.account.IMDS[name]}

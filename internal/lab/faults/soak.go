@@ -34,6 +34,7 @@ const (
 
 	restTime  = shortHour // with a renewal or two
 	restLooks = 30
+	someMB    = 8 // the runtime gives up to 3 back once a minute, in the rest before or in the one after
 	few       = 4 // a look of the guard, a connection that is just answered
 )
 
@@ -70,7 +71,7 @@ func soak(ctx context.Context, bin string, d time.Duration, seed uint64) (err er
 	sleep(ctx, coolDown) // what a fault has opened may close
 	wake = r.crowd.suspend()
 	after, err2 := r.rest(ctx)
-	grown := after.descriptors > before.descriptors+few || after.goroutines > before.goroutines+few || after.resident > before.resident+4
+	grown := after.descriptors > before.descriptors+few || after.goroutines > before.goroutines+few || after.resident > before.resident+someMB
 	if grown && err2 == nil {
 		err2 = r.confess(ctx)
 	}
