@@ -294,7 +294,7 @@ func (m *machine) withPackage(acc account, note string) {
 // credentials asks as an SDK does, by the word that people type.
 func (m *machine) credentials() answer {
 	m.t.Helper()
-	return m.start("#!/bin/sh\n" + m.path("run/nbidentity") + " credentials >" + m.path("home/answer") + " && echo nbidentityd: served\n")
+	return m.start("#!/bin/sh\n" + m.path("run/nbidentity") + " credentials >" + m.path("home/answer") + " 2>/dev/null && echo nbidentityd: served\n")
 }
 
 func TestStudio(t *testing.T) {
@@ -429,7 +429,7 @@ func TestStudioRefused(t *testing.T) {
 		m.withPackage(acc, "")
 		m.env["NBIDENTITY_FAIL_CLOSED"] = closed
 		m.env["NBIDENTITY_SETTINGS"] += "\nrole.arn = \"arn:aws:iam::111122223333:role/NoSelfTrust\""
-		a := m.start(limits{patience: 280, fetch: 120, answer: 10}.of(t, source(t, lifecycle.Studio)))
+		a := m.start(limits{patience: 280, fetch: 120, answer: 30}.of(t, source(t, lifecycle.Studio)))
 		code := 0
 		if closed == "1" {
 			code = 1

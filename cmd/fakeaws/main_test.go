@@ -119,7 +119,7 @@ func TestEverythingListens(t *testing.T) {
 }
 
 func TestRefuseClosesThePort(t *testing.T) {
-	r, _ := start(t)
+	r, _ := start(t, "-imds", "alice-nb=127.1.255.2:0") // nobody else takes the port meanwhile
 	set := func(method, body string) {
 		t.Helper()
 		request, err := http.NewRequest(method, r.Admin+"/faults", strings.NewReader(body))
@@ -212,7 +212,7 @@ func TestPrintScenario(t *testing.T) {
 // clientEnv is the environment of a client that finds nothing but fakeaws.
 func clientEnv(t *testing.T, r ready) []string {
 	return []string{
-		"HOME=" + t.TempDir(), "PATH=/usr/bin:/bin", "AWS_DEFAULT_REGION=us-east-1", "AWS_MAX_ATTEMPTS=1", "AWS_PAGER=",
+		"HOME=" + t.TempDir(), "PATH=/usr/bin:/bin", "AWS_DEFAULT_REGION=us-east-1", "AWS_MAX_ATTEMPTS=1", "AWS_METADATA_SERVICE_TIMEOUT=30", "AWS_METADATA_SERVICE_NUM_ATTEMPTS=3", "AWS_PAGER=",
 		"AWS_EC2_METADATA_SERVICE_ENDPOINT=" + r.IMDS["alice-nb"] + "/", // older botocore needs the slash
 		"ENDPOINT=" + r.API,
 	}

@@ -201,7 +201,9 @@ func TestPatience(t *testing.T) {
 		ask1(t, "--socket", path, "credentials").succeeded(t)
 	})
 	later := func(t *testing.T, path string) {
+		served := make(chan struct{})
 		timer := time.AfterFunc(300*time.Millisecond, func() {
+			defer close(served)
 			stop, err := serve(path, newSource())
 			if err != nil {
 				t.Error(err)
@@ -209,7 +211,11 @@ func TestPatience(t *testing.T) {
 			}
 			t.Cleanup(func() { stop() })
 		})
-		defer timer.Stop()
+		defer func() {
+			if !timer.Stop() {
+				<-served
+			}
+		}()
 		ask1(t, "--socket", path, "credentials").succeeded(t)
 	}
 	t.Run("socket that comes later", func(t *testing.T) {

@@ -107,7 +107,7 @@ func buildClient(dir string) (string, error) {
 }
 
 const settingsFile = `metadata_file = "%[1]s/resource-metadata.json"
-metadata_wait = "20s"
+metadata_wait = "1m"
 state_dir = "%[1]s/state"
 socket = "%[1]s/nb.sock"
 client = "/usr/bin/nbidentity"

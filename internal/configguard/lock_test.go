@@ -362,6 +362,9 @@ func TestKilledAtAnyTime(t *testing.T) {
 				}
 			}
 			t.Logf("%d kills left %d different states", rounds, len(states))
+			if len(states) < 2 {
+				t.Error("the kills do not strike")
+			}
 		})
 	}
 }

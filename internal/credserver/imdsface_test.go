@@ -68,7 +68,7 @@ func TestIMDS(t *testing.T) {
 // The daemon's own probes are no refusals: they come each minute.
 func TestIMDSProbed(t *testing.T) {
 	r := startIMDS(t, Config{Credentials: &provider{value: good()}}, IMDSConfig{Mark: "m1"})
-	p := imdsprobe.Probe{UID: uint32(os.Geteuid()), Addr: netip.MustParseAddrPort(r.addr), MarkHeader: MarkHeader, Mark: "m1"}
+	p := imdsprobe.Probe{UID: uint32(os.Geteuid()), Addr: netip.MustParseAddrPort(r.addr), MarkHeader: MarkHeader, Mark: "m1", Limit: time.Minute}
 	outcome, detail, err := p.Run(t.Context())
 	if err != nil || outcome != imdsprobe.Redirected || detail != "200 OK" {
 		t.Errorf("%s, %s, %v", outcome, detail, err)

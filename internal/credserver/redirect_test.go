@@ -30,7 +30,7 @@ func TestIMDSChild(t *testing.T) {
 	if addr == "" {
 		t.Skip("is the child of another test")
 	}
-	dialer := net.Dialer{Timeout: 5 * time.Second}
+	dialer := net.Dialer{Timeout: time.Minute}
 	if device := os.Getenv("BIND_TO"); device != "" {
 		dialer.Control = func(_, _ string, c syscall.RawConn) (err error) {
 			c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), device) })
@@ -205,7 +205,7 @@ func buildNetwork(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for limit := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for limit := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if theirs, err := os.Readlink("/proc/" + pid + "/ns/net"); err == nil && theirs != own {
 			break
 		}

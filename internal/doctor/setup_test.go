@@ -364,7 +364,7 @@ func (s *setup) start() {
 		}
 	})
 	ask := host.Config{Socket: set.Socket}
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		select {
 		case <-done:
 			return // it gave up; the set-up is so

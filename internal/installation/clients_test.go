@@ -144,6 +144,7 @@ func (s *scene) run(told bool, home string, args []string) (output string) {
 		shell = ". " + s.profile + "; " + shell
 	}
 	cmd := s.lab.Command(ctx, []string{"HOME=" + home, "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1", "AWS_ENDPOINT_URL=" + s.account.API,
+		"AWS_METADATA_SERVICE_TIMEOUT=30", "AWS_METADATA_SERVICE_NUM_ATTEMPTS=3", // botocore's own are one second and one
 		"AWS_EC2_METADATA_SERVICE_ENDPOINT=" + s.account.IMDS[notebook]}, append([]string{"sh", "-c", shell, "sh"}, args...)...)
 	out, ended := cmd.CombinedOutput()
 	return fmt.Sprintf("%v: %s", ended, out)

@@ -15,7 +15,7 @@ func TestLiveProbe(t *testing.T) {
 		var got imdsprobe.Outcome
 		l.do(func() {
 			var err error
-			p := imdsprobe.Probe{UID: uid, Addr: netip.MustParseAddrPort(addr), MarkHeader: "Server", Mark: "face"}
+			p := imdsprobe.Probe{UID: uid, Addr: netip.MustParseAddrPort(addr), MarkHeader: "Server", Mark: "face", Limit: answerLimit}
 			if got, _, err = p.Run(t.Context()); err != nil {
 				t.Error(err)
 			}

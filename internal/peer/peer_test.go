@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -13,7 +14,7 @@ import (
 
 func pair(t *testing.T) (server, client net.Conn) {
 	t.Helper()
-	l, err := net.Listen("unix", "@"+t.Name())
+	l, err := net.Listen("unix", fmt.Sprintf("@%s-%d", t.Name(), os.Getpid()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,12 @@ func TestHomeThatHangs(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	group, ctx := errgroup.WithContext(ctx)
 	d.keepConfigs(ctx, group, identity.Notebook{Surface: identity.SurfaceNotebookInstance, Region: "us-east-1"})
-	if _, err := os.Stat(filepath.Join(well, ".aws", "config")); err != nil {
+	config := filepath.Join(well, ".aws", "config") // written by now, or soon: a disk may be slow
+	_, err := os.Stat(config)
+	for end := time.Now().Add(time.Minute); err != nil && time.Now().Before(end); _, err = os.Stat(config) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err != nil {
 		t.Error("the other user's configuration:", err)
 	}
 	guard, err := d.guardOf(1000)

@@ -115,8 +115,8 @@ func (t Tools) Apply(ctx context.Context, p plan.Plan) error {
 // caller to try again.
 func (t Tools) write(ctx context.Context, f plan.Family, chains []plan.Chain) error {
 	const tries = 20
-	began := time.Now()
 	for try := 1; ; try++ {
+		began := time.Now()
 		saved, err := t.saved(ctx, f)
 		if err != nil {
 			return err
