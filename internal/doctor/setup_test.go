@@ -448,6 +448,17 @@ func (s *setup) kernel(env ...string) {
 	s.must(cmd.Start())
 	s.killed = append(s.killed, cmd)
 	s.t.Cleanup(func() { endGroup(cmd) })
+	proc := fmt.Sprintf("/proc/%d/", cmd.Process.Pid)
+	shown := func(file, text string) bool {
+		data, err := os.ReadFile(proc + file)
+		return err == nil && strings.Contains(string(data), text)
+	}
+	// Start returns in the midst of the exec, before the kernel shows these.
+	for end := time.Now().Add(time.Minute); !shown("cmdline", "ipykernel_launcher") || !shown("environ", cmd.Env[len(cmd.Env)-1]); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			s.t.Fatal("the notebook's kernel does not start")
+		}
+	}
 }
 
 // install is what nbidentityd install does, below a root of its own.

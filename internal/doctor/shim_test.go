@@ -89,7 +89,7 @@ func (s *setup) mend(r report.Report) {
 		}
 	}
 	for _, cmd := range s.killed { // a signal is not an end yet
-		for range 200 {
+		for range 12_000 {
 			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", cmd.Process.Pid))
 			if err != nil || len(text) == 0 {
 				break
