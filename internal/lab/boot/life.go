@@ -16,7 +16,7 @@ import (
 
 const (
 	kills        = 20
-	restartLimit = 30 * time.Second // from a kill to an answer
+	restartLimit = 10 * time.Second // from a kill to an answer
 	// hangLimit takes the place of the unit's own, which is minutes, so that a
 	// run does not wait for it.
 	hangLimit = 4 * time.Second
@@ -30,7 +30,7 @@ func (n *instance) underLoad(ctx context.Context, do func() error) (callReport, 
 	}
 	done := do()
 	if done == nil {
-		time.Sleep(time.Second) // calls after it count, too
+		lab.Wait(ctx, time.Second) // calls after it count, too
 	}
 	report, err := l.stop()
 	return report, errors.Join(done, err)
@@ -69,7 +69,7 @@ func (n *instance) kill(ctx context.Context) error {
 					return err
 				}
 				pauses = append(pauses, pause)
-				time.Sleep(300 * time.Millisecond) // so that each worker calls between two kills
+				lab.Wait(ctx, 300*time.Millisecond) // so that each worker calls between two kills
 			}
 			return nil
 		})
@@ -132,12 +132,14 @@ func (n *instance) hang(ctx context.Context) error {
 			if time.Since(started) > 5*hangLimit || ctx.Err() != nil {
 				return "", fmt.Errorf("still hanging after %s\n%s", time.Since(started), n.journal(ctx))
 			}
-			time.Sleep(20 * time.Millisecond)
+			lab.Wait(ctx, 20*time.Millisecond)
 		}
-		pause, err := n.answer(ctx, started)
+		ended := time.Now() // the watchdog's part does not count
+		pause, err := n.answer(ctx, ended)
 		if err != nil {
 			return "", err
 		}
+		pause += ended.Sub(started)
 		said, err := output(n.machine.Command(ctx, "journalctl", "--no-pager", "--output=cat", "--unit="+daemonUnit, "--since=-1min"))
 		if err != nil {
 			return "", err

@@ -16,6 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/nbidentityd/nbidentityd/internal/lab"
 )
 
 const (
@@ -63,7 +65,7 @@ func runCalls(ctx context.Context, in io.Reader, out io.Writer) error {
 					report.Failures = append(report.Failures, callFailure{started, err.Error()})
 				}
 				mu.Unlock()
-				time.Sleep(pause)
+				lab.Wait(ctx, pause)
 			}
 			return nil
 		})

@@ -182,7 +182,7 @@ func (r *run) calls(ctx context.Context) (calls []lab.Record, fetches int, err e
 // awaitName waits for the first call that carries want, and returns how long
 // it took from started. Nothing is judged yet.
 func (r *run) awaitName(ctx context.Context, want string, started time.Time, limit time.Duration) (time.Duration, error) {
-	for seen := r.seen; time.Since(started) < limit; time.Sleep(50 * time.Millisecond) {
+	for seen := r.seen; time.Since(started) < limit; lab.Wait(ctx, 50*time.Millisecond) {
 		records, err := r.account.Records(ctx, seen)
 		if err != nil {
 			return 0, err

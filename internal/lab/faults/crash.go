@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nbidentityd/nbidentityd/internal/lab"
 )
 
 // The daemon's file writes go through these system calls. It syncs a new file
@@ -131,7 +133,7 @@ func (r *rig) killAt(ctx context.Context, call string, n int) (killed bool, err 
 		if r.client(asking, "credentials").Run() == nil {
 			return false, p.Stop() // or killed since, at a later write
 		}
-		sleep(asking, 20*time.Millisecond)
+		lab.Wait(asking, 20*time.Millisecond)
 	}
 	if ctx.Err() != nil {
 		return false, ctx.Err()

@@ -14,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/sagemaker"
+
+	"github.com/nbidentityd/nbidentityd/internal/lab"
 )
 
 // tally counts what a crowd has met.
@@ -65,7 +67,7 @@ func (c *crowd) gather(ctx context.Context) (home func()) {
 				c.awake.RLock()
 				c.ask(ctx)
 				c.awake.RUnlock()
-				sleep(ctx, breath)
+				lab.Wait(ctx, breath)
 			}
 		})
 	}
@@ -78,7 +80,7 @@ func (c *crowd) gather(ctx context.Context) (home func()) {
 				c.program(ctx)
 			}
 			c.awake.RUnlock()
-			sleep(ctx, time.Second)
+			lab.Wait(ctx, time.Second)
 		}
 	})
 	return func() {
@@ -227,12 +229,4 @@ func (c *crowd) well() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.failing
-}
-
-// sleep waits for d or ctx.
-func sleep(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }

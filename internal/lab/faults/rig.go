@@ -84,7 +84,7 @@ func (t trial) play(ctx context.Context, bin string) (res result) {
 	defer func() { res.err = errors.Join(res.err, r.lab.Discard()) }()
 	home := r.crowd.gather(ctx)
 	if !t.late {
-		sleep(ctx, time.Second)
+		lab.Wait(ctx, time.Second)
 	}
 	err = t.act(ctx, r)
 	mended := time.Now()
@@ -97,9 +97,9 @@ func (t trial) play(ctx context.Context, bin string) (res result) {
 		err = r.awaitWell(ctx)
 	}
 	res.recovery = time.Since(mended)
-	sleep(ctx, time.Second) // of the life after it
+	lab.Wait(ctx, time.Second) // of the life after it
 	home()
-	sleep(ctx, 200*time.Millisecond) // calls under way
+	lab.Wait(ctx, 200*time.Millisecond) // calls under way
 	res.said, res.tally, res.witness = r.said, r.crowd.tally, r.crowd.witness
 	if err == nil {
 		res.unattributed, err = r.unattributed(ctx, &res)
@@ -246,7 +246,7 @@ func (r *rig) awaitWell(ctx context.Context) error {
 		if time.Since(begun) > wellLimit || ctx.Err() != nil {
 			return fmt.Errorf("not well again after %s: status says %s %s", wellLimit, state, code)
 		}
-		sleep(ctx, 100*time.Millisecond)
+		lab.Wait(ctx, 100*time.Millisecond)
 	}
 }
 

@@ -68,7 +68,7 @@ func (r *rig) suffer(ctx context.Context, d time.Duration, faults ...lab.Fault) 
 	if err := r.account.Misbehave(ctx, faults...); err != nil {
 		return err
 	}
-	sleep(ctx, d)
+	lab.Wait(ctx, d)
 	r.notice(ctx)
 	return r.account.Behave(ctx)
 }
@@ -123,7 +123,7 @@ func starts() []trial {
 			if err := r.launch(ctx); err != nil {
 				return err
 			}
-			sleep(ctx, 3*time.Second)
+			lab.Wait(ctx, 3*time.Second)
 			return nil
 		}
 	}
@@ -135,7 +135,7 @@ func starts() []trial {
 			if err := r.launch(ctx); err != nil {
 				return err
 			}
-			sleep(ctx, 3*time.Second)
+			lab.Wait(ctx, 3*time.Second)
 			return nil
 		}),
 		file("empty", startWith("")),
@@ -146,7 +146,7 @@ func starts() []trial {
 			if err := os.WriteFile(path, []byte(other), 0o644); err != nil {
 				return err
 			}
-			sleep(ctx, hour) // a renewal or two
+			lab.Wait(ctx, hour) // a renewal or two
 			return os.WriteFile(path, []byte(lab.Metadata), 0o644)
 		}},
 	)
@@ -165,7 +165,7 @@ func sessions() []trial {
 				if err := r.account.ChangeBaseSessions(ctx, how); err != nil {
 					return err
 				}
-				sleep(ctx, hour*6/10)
+				lab.Wait(ctx, hour*6/10)
 				r.notice(ctx)
 				return nil
 			}})
@@ -187,7 +187,7 @@ func clocks() []trial {
 			if err := r.account.SetClock(ctx, by); err != nil {
 				return err
 			}
-			sleep(ctx, hour*6/10)
+			lab.Wait(ctx, hour*6/10)
 			r.notice(ctx)
 			return r.account.SetClock(ctx, 0)
 		}})
@@ -207,12 +207,12 @@ func processes() []trial {
 			if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
 				return err
 			}
-			sleep(ctx, hour+hour/2)
+			lab.Wait(ctx, hour+hour/2)
 			if err := unix.Kill(pid, unix.SIGCONT); err != nil {
 				return err
 			}
 			wake()
-			sleep(ctx, 2*time.Second)
+			lab.Wait(ctx, 2*time.Second)
 			return nil
 		}},
 		{name: "killed 100 times", act: func(ctx context.Context, r *rig) error {
@@ -232,7 +232,7 @@ func processes() []trial {
 			if err := r.launch(ctx); err != nil {
 				return err
 			}
-			sleep(ctx, hour/2)
+			lab.Wait(ctx, hour/2)
 			select {
 			case <-r.daemon.Done(): // it has seen that the place is taken
 			case <-first.Done():
@@ -248,7 +248,7 @@ func processes() []trial {
 				if err := os.Remove(r.notebook.Socket()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 					return err // it may not have been made again yet
 				}
-				sleep(ctx, time.Second)
+				lab.Wait(ctx, time.Second)
 			}
 			return nil
 		}},
@@ -268,7 +268,7 @@ func processes() []trial {
 				if err := unix.Kill(r.daemon.PID(), unix.SIGHUP); err != nil {
 					return err
 				}
-				sleep(ctx, 2*time.Second)
+				lab.Wait(ctx, 2*time.Second)
 			}
 			return nil
 		}},
@@ -295,7 +295,7 @@ func disks() []trial {
 				if err := r.launch(ctx); err != nil {
 					return err
 				}
-				sleep(ctx, 5*time.Second)
+				lab.Wait(ctx, 5*time.Second)
 				r.notice(ctx)
 				return unix.Mount("tmpfs", path, "tmpfs", unix.MS_REMOUNT, "size=1m,nr_inodes=100")
 			}})
@@ -353,7 +353,7 @@ func quotas() []trial {
 			if err := r.launch(ctx); err != nil {
 				return err
 			}
-			sleep(ctx, 5*time.Second)
+			lab.Wait(ctx, 5*time.Second)
 			r.notice(ctx)
 			return lift()
 		}})
@@ -403,7 +403,7 @@ func (r *rig) quota(ctx context.Context, path string) (lift func() error, undo f
 // limits give the daemon little to work with.
 func limits() []trial {
 	little := func(ctx context.Context, r *rig) error {
-		sleep(ctx, hour)
+		lab.Wait(ctx, hour)
 		r.notice(ctx)
 		return nil
 	}
@@ -450,7 +450,7 @@ func limits() []trial {
 			if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost\n"), 0o644); err != nil {
 				return err
 			}
-			sleep(ctx, hour*6/10)
+			lab.Wait(ctx, hour*6/10)
 			r.notice(ctx)
 			return os.WriteFile(hosts, []byte("127.0.0.1 localhost sts.aws.test\n"), 0o644)
 		}},
@@ -458,7 +458,7 @@ func limits() []trial {
 			if out, err := exec.CommandContext(ctx, "ip", "link", "set", "lo", "down").CombinedOutput(); err != nil {
 				return fmt.Errorf("cutting: %w: %s", err, out)
 			}
-			sleep(ctx, hour*6/10)
+			lab.Wait(ctx, hour*6/10)
 			r.notice(ctx)
 			if out, err := exec.CommandContext(ctx, "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 				return fmt.Errorf("healing: %w: %s", err, out)
