@@ -188,6 +188,7 @@ func TestStateDirectoryIsMadeAgain(t *testing.T) {
 	}
 }
 
+// Edits that keep our keys are the user's right.
 func TestPoliteness(t *testing.T) {
 	t.Parallel()
 	cfg := newConfig(t, map[string]string{".aws/config": "[default]\nrole_arn = x\noutput = json\n"})
