@@ -34,7 +34,6 @@ const (
 
 	restTime  = shortHour // with a renewal or two
 	restLooks = 30
-	someMB    = 8 // the runtime gives up to 3 back once a minute, in the rest before or in the one after
 	few       = 4 // a look of the guard, a connection that is just answered
 )
 
@@ -60,7 +59,7 @@ func soak(ctx context.Context, bin string, d time.Duration, seed uint64) (err er
 	for range clients {
 		group.Go(func() { r.keepAsking(ring, &asked) })
 	}
-	sleep(ctx, warmUp)
+	lab.Wait(ctx, warmUp)
 	wake := r.crowd.suspend()
 	before, err := r.rest(ctx)
 	wake()
@@ -68,10 +67,10 @@ func soak(ctx context.Context, bin string, d time.Duration, seed uint64) (err er
 		err = r.chance(ctx, d, rand.New(rand.NewPCG(seed, 0)))
 	}
 	err = errors.Join(err, r.awaitWell(ctx))
-	sleep(ctx, coolDown) // what a fault has opened may close
+	lab.Wait(ctx, coolDown) // what a fault has opened may close
 	wake = r.crowd.suspend()
 	after, err2 := r.rest(ctx)
-	grown := after.descriptors > before.descriptors+few || after.goroutines > before.goroutines+few || after.resident > before.resident+someMB
+	grown := after.descriptors > before.descriptors+few || after.goroutines > before.goroutines+few || after.resident > before.resident+4
 	if grown && err2 == nil {
 		err2 = r.confess(ctx)
 	}
@@ -126,7 +125,7 @@ func (r *rig) chance(ctx context.Context, d time.Duration, rnd *rand.Rand) error
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		sleep(ctx, time.Duration(rnd.Int64N(int64(3*time.Second))))
+		lab.Wait(ctx, time.Duration(rnd.Int64N(int64(3*time.Second))))
 	}
 	return nil
 }
@@ -140,7 +139,7 @@ func (r *rig) keepAsking(ctx context.Context, asked *atomic.Int64) {
 	}}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, Timeout: patience}
-	for ; ctx.Err() == nil; sleep(ctx, between) {
+	for ; ctx.Err() == nil; lab.Wait(ctx, between) {
 		r.crowd.awake.RLock()
 		begun := time.Now()
 		body, status, err := get(ctx, client, "http://nbidentityd/v1/credentials")
@@ -172,7 +171,11 @@ func get(ctx context.Context, client *http.Client, url string) (body []byte, sta
 
 // rest is the least that the daemon holds on to while the crowd is suspended: what has been
 // asked for before may still be ending, and a renewal be under way.
+//
+// It begins on a whole minute of the clock, when the daemon gives memory back: else
+// one rest would see that and another not.
 func (r *rig) rest(ctx context.Context) (least footprint, err error) {
+	lab.Wait(ctx, time.Until(time.Now().Truncate(time.Minute).Add(time.Minute)))
 	for i := range restLooks {
 		f, err := r.footprint(ctx)
 		if err != nil {
@@ -183,7 +186,7 @@ func (r *rig) rest(ctx context.Context) (least footprint, err error) {
 		}
 		least.descriptors, least.goroutines = min(least.descriptors, f.descriptors), min(least.goroutines, f.goroutines)
 		least.resident = min(least.resident, f.resident)
-		sleep(ctx, restTime/restLooks)
+		lab.Wait(ctx, restTime/restLooks)
 	}
 	return least, nil
 }
